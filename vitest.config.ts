@@ -1,0 +1,10 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    testTimeout: 60_000,
+    // Kernel suites are bound by the processor; more workers than cores only make their barriers sleep.
+    maxWorkers: 2,
+  },
+});
