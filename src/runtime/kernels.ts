@@ -1,0 +1,261 @@
+/** A byte address in wasm linear memory; 0 means "absent". */
+export type Pointer = number;
+
+/**
+ * What a binary of `assembly/` exports. Every kernel is a collective: all ranks of a team call it, in the same order,
+ * with the same arguments; when it returns, its outputs are complete and visible to all of them.
+ *
+ * Arguments come in the order outputs, inputs, values saved by the forward pass, sizes, scratch. Parameter gradients
+ * accumulate (`+=`), activation gradients are overwritten (`=`) unless `accumulate` is 1. Formulas, shapes and contracts
+ * stand at the head of each file in `assembly/`. Scratch sizes are in `scratch.ts`.
+ */
+export interface Kernels extends InferenceKernels {
+  embeddingBackward(
+    dWords: Pointer,
+    dPositions: Pointer,
+    dTypes: Pointer,
+    dy: Pointer,
+    tokenIds: Pointer,
+    positions: Pointer,
+    tokens: number,
+    hidden: number,
+  ): void;
+  linearBackwardInput(
+    dx: Pointer,
+    dy: Pointer,
+    weight: Pointer,
+    rows: number,
+    inputs: number,
+    outputs: number,
+    accumulate: number,
+    scratch: Pointer,
+  ): void;
+  linearBackwardWeight(
+    dWeight: Pointer,
+    dBias: Pointer,
+    dy: Pointer,
+    x: Pointer,
+    rows: number,
+    inputs: number,
+    outputs: number,
+    scratch: Pointer,
+  ): void;
+  layerNormBackward(
+    dx: Pointer,
+    dGamma: Pointer,
+    dBeta: Pointer,
+    dy: Pointer,
+    x: Pointer,
+    gamma: Pointer,
+    mean: Pointer,
+    rstd: Pointer,
+    rows: number,
+    cols: number,
+  ): void;
+  attentionBackward(
+    dqkv: Pointer,
+    dContext: Pointer,
+    qkv: Pointer,
+    context: Pointer,
+    logSumExp: Pointer,
+    offsets: Pointer,
+    sequences: number,
+    maxLength: number,
+    heads: number,
+    headDim: number,
+    rate: number,
+    seed: number,
+    step: number,
+    site: number,
+    scratch: Pointer,
+  ): void;
+  geluBackward(dx: Pointer, dy: Pointer, x: Pointer, count: number): void;
+  tanhBackward(dx: Pointer, dy: Pointer, y: Pointer, count: number): void;
+  dropoutForward(
+    y: Pointer,
+    x: Pointer,
+    residual: Pointer,
+    rows: number,
+    cols: number,
+    rate: number,
+    seed: number,
+    step: number,
+    site: number,
+  ): void;
+  dropoutBackward(
+    dx: Pointer,
+    dy: Pointer,
+    rows: number,
+    cols: number,
+    rate: number,
+    seed: number,
+    step: number,
+    site: number,
+  ): void;
+  poolingBackward(
+    dx: Pointer,
+    dy: Pointer,
+    offsets: Pointer,
+    sequences: number,
+    hidden: number,
+    mean: number,
+  ): void;
+  infoNceForward(
+    loss: Pointer,
+    logits: Pointer,
+    logSumExp: Pointer,
+    anchorUnits: Pointer,
+    keyUnits: Pointer,
+    anchorScales: Pointer,
+    keyScales: Pointer,
+    anchors: Pointer,
+    keys: Pointer,
+    anchorIds: Pointer,
+    keyIds: Pointer,
+    rows: number,
+    cols: number,
+    dimension: number,
+    temperature: number,
+    hardNegativeWeight: number,
+    scratch: Pointer,
+  ): void;
+  infoNceBackward(
+    dAnchors: Pointer,
+    dKeys: Pointer,
+    logits: Pointer,
+    logSumExp: Pointer,
+    anchorUnits: Pointer,
+    keyUnits: Pointer,
+    anchorScales: Pointer,
+    keyScales: Pointer,
+    rows: number,
+    cols: number,
+    dimension: number,
+    temperature: number,
+    scratch: Pointer,
+  ): void;
+  gradientNorm(norm: Pointer, gradient: Pointer, count: number, partials: Pointer): void;
+  adamWStep(
+    weight: Pointer,
+    gradient: Pointer,
+    first: Pointer,
+    second: Pointer,
+    norm: Pointer,
+    count: number,
+    maxNorm: number,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    epsilon: number,
+    weightDecay: number,
+    step: number,
+  ): void;
+  zero(address: Pointer, bytes: number): void;
+  packInt8(
+    packed: Pointer,
+    scales: Pointer,
+    sums: Pointer,
+    weight: Pointer,
+    outputs: number,
+    inputs: number,
+  ): void;
+  quantizeRowsInt8(codes: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
+}
+
+/** The forward pass only: all that the edge binary holds. */
+export interface InferenceKernels {
+  heapBase(): Pointer;
+  join(rank: number, size: number): void;
+  barrier(): void;
+  embeddingForward(
+    y: Pointer,
+    tokenIds: Pointer,
+    positions: Pointer,
+    words: Pointer,
+    positionTable: Pointer,
+    types: Pointer,
+    tokens: number,
+    hidden: number,
+  ): void;
+  embeddingInt8Forward(
+    y: Pointer,
+    tokenIds: Pointer,
+    positions: Pointer,
+    words: Pointer,
+    scales: Pointer,
+    positionTable: Pointer,
+    types: Pointer,
+    tokens: number,
+    hidden: number,
+  ): void;
+  linearForward(
+    y: Pointer,
+    x: Pointer,
+    weight: Pointer,
+    bias: Pointer,
+    rows: number,
+    inputs: number,
+    outputs: number,
+    scratch: Pointer,
+  ): void;
+  linearInt8Forward(
+    y: Pointer,
+    x: Pointer,
+    packed: Pointer,
+    scales: Pointer,
+    sums: Pointer,
+    bias: Pointer,
+    rows: number,
+    inputs: number,
+    outputs: number,
+    scratch: Pointer,
+  ): void;
+  layerNormForward(
+    y: Pointer,
+    mean: Pointer,
+    rstd: Pointer,
+    x: Pointer,
+    gamma: Pointer,
+    beta: Pointer,
+    rows: number,
+    cols: number,
+    epsilon: number,
+  ): void;
+  attentionForward(
+    context: Pointer,
+    logSumExp: Pointer,
+    qkv: Pointer,
+    offsets: Pointer,
+    sequences: number,
+    maxLength: number,
+    heads: number,
+    headDim: number,
+    rate: number,
+    seed: number,
+    step: number,
+    site: number,
+    scratch: Pointer,
+  ): void;
+  attentionExactForward(
+    context: Pointer,
+    qkv: Pointer,
+    offsets: Pointer,
+    sequences: number,
+    maxLength: number,
+    heads: number,
+    headDim: number,
+    scratch: Pointer,
+  ): void;
+  geluForward(y: Pointer, x: Pointer, count: number): void;
+  tanhForward(y: Pointer, x: Pointer, count: number): void;
+  addForward(y: Pointer, a: Pointer, b: Pointer, count: number): void;
+  poolingForward(
+    y: Pointer,
+    x: Pointer,
+    offsets: Pointer,
+    sequences: number,
+    hidden: number,
+    mean: number,
+  ): void;
+  normalizeForward(y: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
+}
