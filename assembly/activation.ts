@@ -1,0 +1,85 @@
+/**
+ * Pointwise functions.
+ *
+ *   GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415), in its exact form, with the normal distribution's
+ *   Φ(x) = (1 + erf(x / √2)) / 2 and φ(x) = exp(-x² / 2) / √(2π):
+ *
+ *     y = x · Φ(x)        dx = dy · (Φ(x) + x · φ(x))
+ *
+ *   tanh, the activation of BERT's pooler:    y = tanh x        dx = dy · (1 - y²)
+ *
+ *   every operand [count], count % 4 == 0; outputs may lie on inputs
+ */
+import { erf4, exp4, tanh4 } from "./math";
+import { mulAdd } from "./simd";
+import { barrier, begin, end } from "./team";
+
+const SQRT_HALF: f32 = 0.7071067811865476;
+const INV_SQRT_2PI: f32 = 0.3989422804014327;
+
+/** Φ(x). */
+function normalCdf(x: v128): v128 {
+  return mulAdd(erf4(f32x4.mul(x, f32x4.splat(SQRT_HALF))), f32x4.splat(0.5), f32x4.splat(0.5));
+}
+
+/** Computes y. */
+export function geluForward(y: usize, x: usize, count: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
+    const xi = v128.load(x + i);
+    v128.store(y + i, f32x4.mul(xi, normalCdf(xi)));
+  }
+  barrier();
+}
+
+/** Overwrites dx. */
+export function geluBackward(dx: usize, dy: usize, x: usize, count: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
+    const xi = v128.load(x + i);
+    const density = f32x4.mul(
+      exp4(f32x4.mul(f32x4.mul(xi, xi), f32x4.splat(-0.5))),
+      f32x4.splat(INV_SQRT_2PI),
+    );
+    const slope = mulAdd(xi, density, normalCdf(xi));
+    v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope));
+  }
+  barrier();
+}
+
+/** Computes y. */
+export function tanhForward(y: usize, x: usize, count: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
+    v128.store(y + i, tanh4(v128.load(x + i)));
+  }
+  barrier();
+}
+
+/** Overwrites dx; needs y, not x. */
+export function tanhBackward(dx: usize, dy: usize, y: usize, count: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
+    const yi = v128.load(y + i);
+    v128.store(dx + i, f32x4.mul(v128.load(dy + i), f32x4.sub(f32x4.splat(1), f32x4.mul(yi, yi))));
+  }
+  barrier();
+}
+
+/** y = a + b: the residual connection of inference, where there is no dropout to fuse it with. */
+export function addForward(y: usize, a: usize, b: usize, count: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
+    v128.store(y + i, f32x4.add(v128.load(a + i), v128.load(b + i)));
+  }
+  barrier();
+}
+
+/** Fills with zeros: gradients before they accumulate. */
+export function zero(address: usize, bytes: usize): void {
+  const lines = (bytes + 63) >> 6;
+  const first = begin(lines) << 6;
+  const last = min(end(lines) << 6, bytes);
+  if (first < last) memory.fill(address + first, 0, last - first);
+  barrier();
+}

@@ -1,0 +1,427 @@
+/**
+ * Multi-head self-attention (Vaswani et al. 2017, https://arxiv.org/abs/1706.03762) over ragged sequences, bidirectional.
+ *
+ *   S = Q · Kᵀ / √headDim      P = softmax(S)      O = dropout(P) · V                per sequence and head
+ *
+ * Backward recomputes P from the saved log-sum-exp and replays the dropout bits (Dao et al. 2022,
+ * https://arxiv.org/abs/2205.14135), with M the mask over 1 - p and D = Σ dO ∘ O per row:
+ *
+ *   dV = (P ∘ M)ᵀ · dO      dS = P ∘ ((dO · Vᵀ) ∘ M - D)      dQ = dS · K / √headDim      dK = dSᵀ · Q / √headDim
+ *
+ *   qkv dqkv [tokens, 3 · hidden]    O dO [tokens, hidden]    logSumExp [heads, tokens]    headDim % 4 == 0
+ *   offsets [sequences + 1] int32    a row of P draws the bits of row token · heads + head
+ */
+import { Exact, Fused, RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
+import { exp4, log4 } from "./math";
+import { dropThreshold, keepMask, keepScale, philox } from "./random";
+import { maxLanes, mulAdd, sumLanes } from "./simd";
+import { barrier, begin, end, rankOf } from "./team";
+
+const ROWS: usize = 64; // rows of S in memory at a time: no L × L matrix exists
+const MASKED: f32 = -1e30;
+
+/** Bytes between rows of S: whole vectors. */
+function scoreStride(length: usize): usize {
+  return ((length + 7) & ~7) << 2;
+}
+
+/** Scales a row of scores, and fills its last vector with what softmax ignores; returns log Σ exp. */
+function softmaxRow(row: usize, length: usize, scale: f32): f32 {
+  const bytes = ((length + 3) & ~3) << 2;
+  for (let j = length << 2; j < bytes; j += 4) store<f32>(row + j, MASKED);
+  const scales = f32x4.splat(scale);
+
+  let high = f32x4.splat(MASKED);
+  for (let j: usize = 0; j < bytes; j += 16) {
+    const s = f32x4.mul(v128.load(row + j), scales);
+    v128.store(row + j, s);
+    high = f32x4.pmax(high, s);
+  }
+  const top = maxLanes(high);
+  const tops = f32x4.splat(top);
+
+  let sums = f32x4.splat(0);
+  for (let j: usize = 0; j < bytes; j += 16) {
+    const p = exp4(f32x4.sub(v128.load(row + j), tops));
+    v128.store(row + j, p);
+    sums = f32x4.add(sums, p);
+  }
+  const sum = sumLanes(sums);
+  const inverse = f32x4.splat(<f32>1 / sum);
+  for (let j: usize = 0; j < bytes; j += 16)
+    v128.store(row + j, f32x4.mul(v128.load(row + j), inverse));
+  return top + f32x4.extract_lane(log4(f32x4.splat(sum)), 0);
+}
+
+/** Applies dropout to a row of probabilities. */
+function dropRow(
+  row: usize,
+  length: usize,
+  threshold: i32,
+  seed: usize,
+  step: usize,
+  site: usize,
+  line: usize,
+): void {
+  const thresholds = i32x4.splat(threshold);
+  const scale = f32x4.splat(keepScale(threshold));
+  for (let j: usize = 0, bytes = length << 2; j < bytes; j += 16) {
+    if (!(j & 127)) philox(seed, step, site, line, j >> 7);
+    v128.store(
+      row + j,
+      v128.and(f32x4.mul(v128.load(row + j), scale), keepMask((j >> 4) & 7, thresholds)),
+    );
+  }
+}
+
+function forward<Rounding>(
+  context: usize,
+  logSumExp: usize,
+  qkv: usize,
+  offsets: usize,
+  sequences: usize,
+  maxLength: usize,
+  heads: usize,
+  headDim: usize,
+  rate: f32,
+  seed: usize,
+  step: usize,
+  site: usize,
+  scratch: usize,
+): void {
+  assert((headDim & 3) == 0, "headDim must be a multiple of 4");
+  const hidden = heads * headDim;
+  const stride = hidden << 2;
+  const qkvStride = stride * 3;
+  const tokens = <usize>load<u32>(offsets + (sequences << 2));
+  const scale = <f32>1 / sqrt<f32>(<f32>headDim);
+  const threshold = dropThreshold(rate);
+
+  const packedK = scratch + rankOf() * forwardScratch(maxLength, headDim);
+  const packedV = packedK + packedBytes(headDim, maxLength);
+  const scores = packedV + packedBytes(maxLength, headDim);
+  const own = scores + ROWS * scoreStride(maxLength);
+
+  // Heads are the outer index: with as many heads as ranks, or a multiple, all shares are the same sequences.
+  for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
+    const head = item / sequences;
+    const sequence = item % sequences;
+    const start = <usize>load<u32>(offsets + (sequence << 2));
+    const length = <usize>load<u32>(offsets + (sequence << 2), 4) - start;
+    assert(length <= maxLength, "a sequence is longer than maxLength");
+    const q = qkv + start * qkvStride + ((head * headDim) << 2);
+    const rowStride = scoreStride(length);
+
+    packAlone(packedK, q + stride, qkvStride, headDim, length, true);
+    packAlone(packedV, q + stride * 2, qkvStride, length, headDim, false);
+    for (let i: usize = 0; i < length; i += ROWS) {
+      const rows = min(ROWS, length - i);
+      multiplyAlone<Rounding>(
+        scores,
+        rowStride,
+        q + i * qkvStride,
+        qkvStride,
+        false,
+        packedK,
+        rows,
+        headDim,
+        length,
+        false,
+        own,
+      );
+      for (let row: usize = 0; row < rows; row++) {
+        const token = start + i + row;
+        const lse = softmaxRow(scores + row * rowStride, length, scale);
+        if (logSumExp) store<f32>(logSumExp + ((head * tokens + token) << 2), lse);
+        if (threshold)
+          dropRow(
+            scores + row * rowStride,
+            length,
+            threshold,
+            seed,
+            step,
+            site,
+            token * heads + head,
+          );
+      }
+      multiplyAlone<Rounding>(
+        context + (start + i) * stride + ((head * headDim) << 2),
+        stride,
+        scores,
+        rowStride,
+        false,
+        packedV,
+        rows,
+        length,
+        headDim,
+        false,
+        own,
+      );
+    }
+  }
+  barrier();
+}
+
+/** Bytes a rank needs; `src/runtime/scratch.ts` knows it too. */
+function forwardScratch(maxLength: usize, headDim: usize): usize {
+  return (
+    packedBytes(headDim, maxLength) +
+    packedBytes(maxLength, headDim) +
+    ROWS * scoreStride(maxLength) +
+    RANK_SCRATCH
+  );
+}
+function backwardScratch(maxLength: usize, headDim: usize): usize {
+  return (
+    packedBytes(headDim, maxLength) * 2 +
+    packedBytes(maxLength, headDim) +
+    packedBytes(ROWS, headDim) * 2 +
+    ROWS * scoreStride(maxLength) * 2 +
+    RANK_SCRATCH
+  );
+}
+
+/** Computes O and keeps log Σ exp S for the backward pass. */
+export function attentionForward(
+  context: usize,
+  logSumExp: usize,
+  qkv: usize,
+  offsets: usize,
+  sequences: usize,
+  maxLength: usize,
+  heads: usize,
+  headDim: usize,
+  rate: f32,
+  seed: usize,
+  step: usize,
+  site: usize,
+  scratch: usize,
+): void {
+  forward<Fused>(
+    context,
+    logSumExp,
+    qkv,
+    offsets,
+    sequences,
+    maxLength,
+    heads,
+    headDim,
+    rate,
+    seed,
+    step,
+    site,
+    scratch,
+  );
+}
+
+/** Computes O without dropout, with the same bits on every target: the attention of quantised models. */
+export function attentionExactForward(
+  context: usize,
+  qkv: usize,
+  offsets: usize,
+  sequences: usize,
+  maxLength: usize,
+  heads: usize,
+  headDim: usize,
+  scratch: usize,
+): void {
+  forward<Exact>(
+    context,
+    0,
+    qkv,
+    offsets,
+    sequences,
+    maxLength,
+    heads,
+    headDim,
+    0,
+    0,
+    0,
+    0,
+    scratch,
+  );
+}
+
+/** P and P ∘ M from scores, and dS from dP = dO · Vᵀ, for one row. On return `p` holds P ∘ M and `dp` dS / √headDim. */
+function backwardRow(
+  p: usize,
+  dp: usize,
+  length: usize,
+  scale: f32,
+  lse: f32,
+  delta: f32,
+  threshold: i32,
+  seed: usize,
+  step: usize,
+  site: usize,
+  line: usize,
+): void {
+  const scales = f32x4.splat(scale);
+  const lses = f32x4.splat(-lse);
+  const deltas = f32x4.splat(delta);
+  const thresholds = i32x4.splat(threshold);
+  const keep = f32x4.splat(keepScale(threshold));
+  for (let j: usize = 0, bytes = length << 2; j < bytes; j += 16) {
+    const probability = exp4(mulAdd(v128.load(p + j), scales, lses));
+    let dropped = probability;
+    let d = v128.load(dp + j);
+    if (threshold) {
+      if (!(j & 127)) philox(seed, step, site, line, j >> 7);
+      const mask = v128.and(keepMask((j >> 4) & 7, thresholds), keep);
+      dropped = f32x4.mul(probability, mask);
+      d = f32x4.mul(d, mask);
+    }
+    v128.store(p + j, dropped);
+    v128.store(dp + j, f32x4.mul(f32x4.mul(probability, f32x4.sub(d, deltas)), scales));
+  }
+}
+
+/** Σ a · b over n floats. */
+function dot(a: usize, b: usize, n: usize): f32 {
+  let sum = f32x4.splat(0);
+  for (let j: usize = 0, bytes = n << 2; j < bytes; j += 16)
+    sum = mulAdd(v128.load(a + j), v128.load(b + j), sum);
+  return sumLanes(sum);
+}
+
+/** Overwrites dqkv. Blocks of rows add to dK and dV in order, all by the rank that owns the sequence and head. */
+export function attentionBackward(
+  dqkv: usize,
+  dContext: usize,
+  qkv: usize,
+  context: usize,
+  logSumExp: usize,
+  offsets: usize,
+  sequences: usize,
+  maxLength: usize,
+  heads: usize,
+  headDim: usize,
+  rate: f32,
+  seed: usize,
+  step: usize,
+  site: usize,
+  scratch: usize,
+): void {
+  assert((headDim & 3) == 0, "headDim must be a multiple of 4");
+  const hidden = heads * headDim;
+  const stride = hidden << 2;
+  const qkvStride = stride * 3;
+  const tokens = <usize>load<u32>(offsets + (sequences << 2));
+  const scale = <f32>1 / sqrt<f32>(<f32>headDim);
+  const threshold = dropThreshold(rate);
+
+  const columnsK = scratch + rankOf() * backwardScratch(maxLength, headDim);
+  const columnsV = columnsK + packedBytes(headDim, maxLength);
+  const rowsK = columnsV + packedBytes(headDim, maxLength);
+  const rowsQ = rowsK + packedBytes(maxLength, headDim);
+  const rowsDO = rowsQ + packedBytes(ROWS, headDim);
+  const p = rowsDO + packedBytes(ROWS, headDim);
+  const dp = p + ROWS * scoreStride(maxLength);
+  const own = dp + ROWS * scoreStride(maxLength);
+
+  for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
+    const head = item / sequences;
+    const sequence = item % sequences;
+    const start = <usize>load<u32>(offsets + (sequence << 2));
+    const length = <usize>load<u32>(offsets + (sequence << 2), 4) - start;
+    assert(length <= maxLength, "a sequence is longer than maxLength");
+    const column = (head * headDim) << 2;
+    const q = qkv + start * qkvStride + column;
+    const dq = dqkv + start * qkvStride + column;
+    const rowStride = scoreStride(length);
+
+    packAlone(columnsK, q + stride, qkvStride, headDim, length, true);
+    packAlone(columnsV, q + stride * 2, qkvStride, headDim, length, true);
+    packAlone(rowsK, q + stride, qkvStride, length, headDim, false);
+    for (let i: usize = 0; i < length; i += ROWS) {
+      const rows = min(ROWS, length - i);
+      const qi = q + i * qkvStride;
+      const dO = dContext + (start + i) * stride + column;
+      const o = context + (start + i) * stride + column;
+      multiplyAlone<Fused>(
+        p,
+        rowStride,
+        qi,
+        qkvStride,
+        false,
+        columnsK,
+        rows,
+        headDim,
+        length,
+        false,
+        own,
+      );
+      multiplyAlone<Fused>(
+        dp,
+        rowStride,
+        dO,
+        stride,
+        false,
+        columnsV,
+        rows,
+        headDim,
+        length,
+        false,
+        own,
+      );
+      for (let row: usize = 0; row < rows; row++) {
+        const token = start + i + row;
+        backwardRow(
+          p + row * rowStride,
+          dp + row * rowStride,
+          length,
+          scale,
+          load<f32>(logSumExp + ((head * tokens + token) << 2)),
+          dot(dO + row * stride, o + row * stride, headDim),
+          threshold,
+          seed,
+          step,
+          site,
+          token * heads + head,
+        );
+      }
+      packAlone(rowsQ, qi, qkvStride, rows, headDim, false);
+      packAlone(rowsDO, dO, stride, rows, headDim, false);
+      multiplyAlone<Fused>(
+        dq + i * qkvStride,
+        qkvStride,
+        dp,
+        rowStride,
+        false,
+        rowsK,
+        rows,
+        length,
+        headDim,
+        false,
+        own,
+      );
+      multiplyAlone<Fused>(
+        dq + stride,
+        qkvStride,
+        dp,
+        rowStride,
+        true,
+        rowsQ,
+        length,
+        rows,
+        headDim,
+        i > 0,
+        own,
+      );
+      multiplyAlone<Fused>(
+        dq + stride * 2,
+        qkvStride,
+        p,
+        rowStride,
+        true,
+        rowsDO,
+        length,
+        rows,
+        headDim,
+        i > 0,
+        own,
+      );
+    }
+  }
+  barrier();
+}

@@ -1,0 +1,68 @@
+/**
+ * Dropout (Srivastava et al. 2014, https://jmlr.org/papers/v15/srivastava14a.html), the only augmentation of
+ * unsupervised SimCSE: two passes over one sentence with different bits are its positive pair.
+ *
+ *   y = mask · x / (1 - p) (+ residual)        dx = mask · dy / (1 - p)
+ *
+ *   x y dx dy residual [rows, cols]    cols % 4 == 0    p is rounded to a multiple of 2⁻¹⁶; random.ts makes the mask
+ */
+import { dropThreshold, keepMask, keepScale, philox } from "./random";
+import { barrier, begin, end } from "./team";
+
+function dropout(
+  y: usize,
+  x: usize,
+  residual: usize,
+  rows: usize,
+  cols: usize,
+  rate: f32,
+  seed: usize,
+  step: usize,
+  site: usize,
+): void {
+  assert((cols & 3) == 0, "cols must be a multiple of 4");
+  const threshold = dropThreshold(rate);
+  const thresholds = i32x4.splat(threshold);
+  const scale = f32x4.splat(keepScale(threshold));
+  const stride = cols << 2;
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const offset = row * stride;
+    for (let j: usize = 0; j < stride; j += 16) {
+      if (threshold && !(j & 127)) philox(seed, step, site, row, j >> 7);
+      let v = v128.load(x + offset + j);
+      if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask((j >> 4) & 7, thresholds));
+      if (residual) v = f32x4.add(v, v128.load(residual + offset + j));
+      v128.store(y + offset + j, v);
+    }
+  }
+  barrier();
+}
+
+/** Computes y; it may lie on x. Without `residual` nothing is added. */
+export function dropoutForward(
+  y: usize,
+  x: usize,
+  residual: usize,
+  rows: usize,
+  cols: usize,
+  rate: f32,
+  seed: usize,
+  step: usize,
+  site: usize,
+): void {
+  dropout(y, x, residual, rows, cols, rate, seed, step, site);
+}
+
+/** Overwrites dx; it may lie on dy. The same (seed, step, site) replay the bits of the forward pass. */
+export function dropoutBackward(
+  dx: usize,
+  dy: usize,
+  rows: usize,
+  cols: usize,
+  rate: f32,
+  seed: usize,
+  step: usize,
+  site: usize,
+): void {
+  dropout(dx, dy, 0, rows, cols, rate, seed, step, site);
+}

@@ -1,0 +1,12 @@
+/** What the node, portable and check binaries export: inference and training. */
+export * from "./edge";
+export { geluBackward, tanhBackward, zero } from "./activation";
+export { adamWStep, gradientNorm } from "./adamw";
+export { attentionBackward } from "./attention";
+export { dropoutBackward, dropoutForward } from "./dropout";
+export { embeddingBackward } from "./embedding";
+export { infoNceBackward, infoNceForward } from "./infonce";
+export { packInt8, quantizeRowsInt8 } from "./int8";
+export { layerNormBackward } from "./layernorm";
+export { linearBackwardInput, linearBackwardWeight } from "./linear";
+export { poolingBackward } from "./pooling";

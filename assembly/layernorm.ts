@@ -1,0 +1,123 @@
+/**
+ * Layer normalization (Ba, Kiros & Hinton 2016, https://arxiv.org/abs/1607.06450).
+ *
+ *   y = γ · x̂ + β,   x̂ = (x - μ) · r,   μ = mean(x),   r = 1 / √(var(x) + ε)       per row
+ *
+ * Backward, with g = γ · dy:
+ *
+ *   dx = r · (g - mean(g) - x̂ · mean(g · x̂))                                       per row
+ *   dγ += Σ dy · x̂,   dβ += Σ dy                                                   over rows
+ *
+ *   x y dx dy [rows, cols]    γ β dγ dβ [cols]    μ r [rows], absent in inference    cols % 4 == 0
+ */
+import { fma, mulAdd, sumLanes } from "./simd";
+import { barrier, begin, end } from "./team";
+
+/** Writes y, and keeps μ and r for the backward pass if they are given. */
+export function layerNormForward(
+  y: usize,
+  mean: usize,
+  rstd: usize,
+  x: usize,
+  gamma: usize,
+  beta: usize,
+  rows: usize,
+  cols: usize,
+  epsilon: f32,
+): void {
+  assert((cols & 3) == 0, "cols must be a multiple of 4");
+  const stride = cols << 2;
+  const scale = <f32>1 / <f32>cols;
+
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const xi = x + row * stride;
+    const yi = y + row * stride;
+
+    let sum = f32x4.splat(0);
+    for (let j: usize = 0; j < stride; j += 16) sum = f32x4.add(sum, v128.load(xi + j));
+    const mu = sumLanes(sum) * scale;
+    const mus = f32x4.splat(mu);
+
+    let squares = f32x4.splat(0);
+    for (let j: usize = 0; j < stride; j += 16) {
+      const d = f32x4.sub(v128.load(xi + j), mus);
+      squares = mulAdd(d, d, squares);
+    }
+    const r = <f32>1 / sqrt<f32>(sumLanes(squares) * scale + epsilon);
+    const rs = f32x4.splat(r);
+
+    for (let j: usize = 0; j < stride; j += 16) {
+      const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
+      v128.store(yi + j, mulAdd(xhat, v128.load(gamma + j), v128.load(beta + j)));
+    }
+    if (mean) {
+      store<f32>(mean + (row << 2), mu);
+      store<f32>(rstd + (row << 2), r);
+    }
+  }
+  barrier();
+}
+
+/**
+ * Overwrites dx and adds to dγ and dβ. Rows are shared out for dx, columns for dγ and dβ, so that no sum has two
+ * writers. dx must not be dy: the column sums still need it.
+ */
+export function layerNormBackward(
+  dx: usize,
+  dGamma: usize,
+  dBeta: usize,
+  dy: usize,
+  x: usize,
+  gamma: usize,
+  mean: usize,
+  rstd: usize,
+  rows: usize,
+  cols: usize,
+): void {
+  assert((cols & 3) == 0, "cols must be a multiple of 4");
+  const stride = cols << 2;
+  const scale = <f32>1 / <f32>cols;
+
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const xi = x + row * stride;
+    const dyi = dy + row * stride;
+    const dxi = dx + row * stride;
+    const mus = v128.load32_splat(mean + (row << 2));
+    const rs = v128.load32_splat(rstd + (row << 2));
+
+    let sumG = f32x4.splat(0);
+    let sumGX = f32x4.splat(0);
+    for (let j: usize = 0; j < stride; j += 16) {
+      const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
+      const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
+      sumG = f32x4.add(sumG, g);
+      sumGX = fma(g, xhat, sumGX);
+    }
+    const meanG = f32x4.splat(sumLanes(sumG) * scale);
+    const meanGX = f32x4.splat(sumLanes(sumGX) * scale);
+
+    for (let j: usize = 0; j < stride; j += 16) {
+      const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
+      const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
+      v128.store(dxi + j, f32x4.mul(rs, f32x4.sub(f32x4.sub(g, meanG), f32x4.mul(xhat, meanGX))));
+    }
+  }
+
+  for (let quad = begin(cols >> 2), last = end(cols >> 2); quad < last; quad++) {
+    const j = quad << 4;
+    let sumX = v128.load(dGamma + j);
+    let sum = v128.load(dBeta + j);
+    for (let row: usize = 0; row < rows; row++) {
+      const d = v128.load(dy + row * stride + j);
+      const centred = f32x4.sub(
+        v128.load(x + row * stride + j),
+        v128.load32_splat(mean + (row << 2)),
+      );
+      sumX = fma(d, f32x4.mul(centred, v128.load32_splat(rstd + (row << 2))), sumX);
+      sum = f32x4.add(sum, d);
+    }
+    v128.store(dGamma + j, sumX);
+    v128.store(dBeta + j, sum);
+  }
+  barrier();
+}

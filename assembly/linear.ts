@@ -1,0 +1,112 @@
+/**
+ * Linear layer, in PyTorch's layout: a weight row per output.
+ *
+ *   y = x · Wᵀ + b          dx (+)= dy · W          dW += dyᵀ · x          db += Σ dy over rows
+ *
+ *   x dx [rows, inputs]    y dy [rows, outputs]    W dW [outputs, inputs]    b db [outputs]
+ *   inputs, outputs % 4 == 0; b and db may be absent
+ *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
+ */
+import { Fused, multiplyTogether, packedBytes, packTogether } from "./gemm";
+import { barrier, begin, end } from "./team";
+
+/** Computes y. */
+export function linearForward(
+  y: usize,
+  x: usize,
+  weight: usize,
+  bias: usize,
+  rows: usize,
+  inputs: usize,
+  outputs: usize,
+  scratch: usize,
+): void {
+  packTogether(scratch, weight, inputs << 2, inputs, outputs, true);
+  const own = scratch + packedBytes(inputs, outputs);
+  multiplyTogether<Fused>(
+    y,
+    outputs << 2,
+    x,
+    inputs << 2,
+    false,
+    scratch,
+    rows,
+    inputs,
+    outputs,
+    bias,
+    false,
+    own,
+  );
+}
+
+/** Overwrites dx, or adds to it if `accumulate`. */
+export function linearBackwardInput(
+  dx: usize,
+  dy: usize,
+  weight: usize,
+  rows: usize,
+  inputs: usize,
+  outputs: usize,
+  accumulate: usize,
+  scratch: usize,
+): void {
+  packTogether(scratch, weight, inputs << 2, outputs, inputs, false);
+  const own = scratch + packedBytes(outputs, inputs);
+  multiplyTogether<Fused>(
+    dx,
+    inputs << 2,
+    dy,
+    outputs << 2,
+    false,
+    scratch,
+    rows,
+    outputs,
+    inputs,
+    0,
+    accumulate != 0,
+    own,
+  );
+}
+
+/** Adds to dW and db. */
+export function linearBackwardWeight(
+  dWeight: usize,
+  dBias: usize,
+  dy: usize,
+  x: usize,
+  rows: usize,
+  inputs: usize,
+  outputs: usize,
+  scratch: usize,
+): void {
+  packTogether(scratch, x, inputs << 2, rows, inputs, false);
+  const own = scratch + packedBytes(rows, inputs);
+  multiplyTogether<Fused>(
+    dWeight,
+    inputs << 2,
+    dy,
+    outputs << 2,
+    true,
+    scratch,
+    outputs,
+    rows,
+    inputs,
+    0,
+    true,
+    own,
+  );
+  if (dBias) addColumnSums(dBias, dy, rows, outputs);
+}
+
+/** sums += Σ x over rows. Columns are shared out, so that each sum has one writer and one order. */
+function addColumnSums(sums: usize, x: usize, rows: usize, cols: usize): void {
+  const stride = cols << 2;
+  for (let quad = begin(cols >> 2), last = end(cols >> 2); quad < last; quad++) {
+    const j = quad << 4;
+    let sum = v128.load(sums + j);
+    for (let row: usize = 0, xi = x + j; row < rows; row++, xi += stride)
+      sum = f32x4.add(sum, v128.load(xi));
+    v128.store(sums + j, sum);
+  }
+  barrier();
+}

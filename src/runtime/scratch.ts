@@ -1,0 +1,85 @@
+/**
+ * Scratch sizes in bytes, as the kernels' heads in `assembly/` state them. Kernels own no memory, so the plan must know
+ * what each of them needs; the sentinels of the kernel tests stand right behind these sizes.
+ */
+
+/** `RANK_SCRATCH` of `assembly/gemm.ts`: an A block and an edge tile. */
+const RANK_SCRATCH = (96 + 4) * 384 * 4 + 6 * 8 * 4;
+
+const roundUp = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
+
+/** A k × cols matrix in panels of eight columns. */
+export function packedBytes(k: number, cols: number): number {
+  return 4 * k * roundUp(cols, 8);
+}
+
+/** Any of the three products of a linear layer with these limits, by a team of `ranks`. */
+export function linearScratch(
+  rows: number,
+  inputs: number,
+  outputs: number,
+  ranks: number,
+): number {
+  const packed = Math.max(
+    packedBytes(inputs, outputs),
+    packedBytes(outputs, inputs),
+    packedBytes(rows, inputs),
+  );
+  return packed + ranks * RANK_SCRATCH;
+}
+
+/** Rows of scores `assembly/attention.ts` keeps at a time. */
+const ATTENTION_ROWS = 64;
+
+/** `attentionForward` and `attentionExactForward`. */
+export function attentionForwardScratch(maxLength: number, headDim: number, ranks: number): number {
+  const scores = 4 * ATTENTION_ROWS * roundUp(maxLength, 8);
+  return (
+    ranks *
+    (packedBytes(headDim, maxLength) + packedBytes(maxLength, headDim) + scores + RANK_SCRATCH)
+  );
+}
+
+/** `attentionBackward`. */
+export function attentionBackwardScratch(
+  maxLength: number,
+  headDim: number,
+  ranks: number,
+): number {
+  const scores = 4 * ATTENTION_ROWS * roundUp(maxLength, 8);
+  const panels =
+    2 * packedBytes(headDim, maxLength) +
+    packedBytes(maxLength, headDim) +
+    2 * packedBytes(ATTENTION_ROWS, headDim);
+  return ranks * (panels + 2 * scores + RANK_SCRATCH);
+}
+
+/** `infoNceForward` and `infoNceBackward`. */
+export function infoNceScratch(
+  rows: number,
+  cols: number,
+  dimension: number,
+  ranks: number,
+): number {
+  const packed = Math.max(
+    packedBytes(dimension, cols),
+    packedBytes(cols, dimension),
+    packedBytes(rows, dimension),
+  );
+  return packed + ranks * RANK_SCRATCH;
+}
+
+/** `gradientNorm`: a partial sum for each block of 4096 elements. */
+export function gradientNormScratch(count: number): number {
+  return 4 * Math.ceil(count / 4096);
+}
+
+/** `linearInt8Forward`: codes, and a scale and a minimum for each row. */
+export function linearInt8Scratch(rows: number, inputs: number): number {
+  return rows * inputs + 8 * rows;
+}
+
+/** The packed int8 weight of `packInt8`, in panels of eight outputs. */
+export function packedInt8Bytes(outputs: number, inputs: number): number {
+  return roundUp(outputs, 8) * inputs;
+}
