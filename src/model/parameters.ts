@@ -1,0 +1,114 @@
+import { type Arena, type Tensor, view } from "../runtime/arena.ts";
+import type { EncoderConfig } from "./config.ts";
+
+/** A run of floats that AdamW treats alike. */
+export interface Region {
+  readonly ptr: number;
+  readonly count: number;
+}
+
+export interface LayerParameters {
+  /** Query, key and value above one another, so that one product makes all three: [3 · hidden, hidden], [3 · hidden]. */
+  readonly qkvWeight: Tensor;
+  readonly qkvBias: Tensor;
+  readonly attentionWeight: Tensor; // [hidden, hidden]
+  readonly attentionBias: Tensor;
+  readonly attentionGamma: Tensor;
+  readonly attentionBeta: Tensor;
+  readonly upWeight: Tensor; // [intermediate, hidden]
+  readonly upBias: Tensor;
+  readonly downWeight: Tensor; // [hidden, intermediate]
+  readonly downBias: Tensor;
+  readonly outputGamma: Tensor;
+  readonly outputBeta: Tensor;
+}
+
+/** Every parameter of an encoder and its head; the same structure describes weights, gradients and Adam's moments. */
+export interface Parameters {
+  readonly words: Tensor; // [vocab, hidden]
+  readonly positions: Tensor; // [positions, hidden]
+  readonly types: Tensor; // [types, hidden]
+  readonly gamma: Tensor;
+  readonly beta: Tensor;
+  readonly layers: readonly LayerParameters[];
+  /** Linear + tanh on the first token, BERT's pooler; absent when nothing uses it. */
+  readonly head: { readonly weight: Tensor; readonly bias: Tensor } | undefined;
+  /** One tensor for each name in a Hugging Face BertModel. */
+  readonly named: readonly Tensor[];
+  /** Matrices and tables, which weight decay shrinks. */
+  readonly decayed: Region;
+  /** Biases and layer norms, which it does not. */
+  readonly plain: Region;
+}
+
+/** Lays out all parameters: first those that decay, then the others. The layout is a function of `config` and `head`. */
+export function planParameters(
+  arena: Arena,
+  config: EncoderConfig,
+  head: boolean,
+  prefix = "",
+): Parameters {
+  const { hiddenSize: hidden, intermediateSize: intermediate } = config;
+  const named: Tensor[] = [];
+  const plan = (name: string, ...shape: number[]): Tensor => {
+    const tensor = arena.tensor(prefix + name, ...shape);
+    named.push({ ...tensor, name });
+    return tensor;
+  };
+  const qkv = (layer: string, kind: "weight" | "bias", shape: number[]): Tensor => {
+    const all = arena.tensor(
+      `${prefix}${layer}.attention.self.qkv.${kind}`,
+      3 * hidden,
+      ...shape.slice(1),
+    );
+    const part = shape.reduce((product, n) => product * n, 1);
+    ["query", "key", "value"].forEach((name, i) => {
+      named.push(view(all, `${layer}.attention.self.${name}.${kind}`, i * part, ...shape));
+    });
+    return all;
+  };
+  const names = Array.from({ length: config.numLayers }, (_, n) => `encoder.layer.${n}`);
+
+  const start = arena.top;
+  const words = plan("embeddings.word_embeddings.weight", config.vocabSize, hidden);
+  const positions = plan("embeddings.position_embeddings.weight", config.maxPositions, hidden);
+  const types = plan("embeddings.token_type_embeddings.weight", config.typeVocabSize, hidden);
+  const matrices = names.map((layer) => ({
+    qkvWeight: qkv(layer, "weight", [hidden, hidden]),
+    attentionWeight: plan(`${layer}.attention.output.dense.weight`, hidden, hidden),
+    upWeight: plan(`${layer}.intermediate.dense.weight`, intermediate, hidden),
+    downWeight: plan(`${layer}.output.dense.weight`, hidden, intermediate),
+  }));
+  const headWeight = head ? plan("pooler.dense.weight", hidden, hidden) : undefined;
+
+  const middle = arena.top;
+  const gamma = plan("embeddings.LayerNorm.weight", hidden);
+  const beta = plan("embeddings.LayerNorm.bias", hidden);
+  const layers = matrices.map((weights, n) => ({
+    ...weights,
+    qkvBias: qkv(names[n]!, "bias", [hidden]),
+    attentionBias: plan(`${names[n]}.attention.output.dense.bias`, hidden),
+    attentionGamma: plan(`${names[n]}.attention.output.LayerNorm.weight`, hidden),
+    attentionBeta: plan(`${names[n]}.attention.output.LayerNorm.bias`, hidden),
+    upBias: plan(`${names[n]}.intermediate.dense.bias`, intermediate),
+    downBias: plan(`${names[n]}.output.dense.bias`, hidden),
+    outputGamma: plan(`${names[n]}.output.LayerNorm.weight`, hidden),
+    outputBeta: plan(`${names[n]}.output.LayerNorm.bias`, hidden),
+  }));
+  const headBias = head ? plan("pooler.dense.bias", hidden) : undefined;
+  const end = arena.top;
+
+  return {
+    words,
+    positions,
+    types,
+    gamma,
+    beta,
+    layers,
+    head: headWeight && headBias ? { weight: headWeight, bias: headBias } : undefined,
+    named,
+    // Gaps of alignment inside a region hold zeros, gradients of zero and moments of zero: AdamW leaves them so.
+    decayed: { ptr: start, count: (middle - start) / 4 },
+    plain: { ptr: middle, count: (end - middle) / 4 },
+  };
+}

@@ -1,0 +1,145 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { parseSafetensors, toFloat32 } from "../../src/files/safetensors.ts";
+import { type Batch, writeBatch } from "../../src/model/batch.ts";
+import { type EncoderConfig, type Pooling, parseConfig } from "../../src/model/config.ts";
+import { encoderForward, poolForward } from "../../src/model/encoder.ts";
+import type { Parameters } from "../../src/model/parameters.ts";
+import { size, type Tensor } from "../../src/runtime/arena.ts";
+import { instantiate } from "../../src/runtime/instantiate.ts";
+import type { Kernels } from "../../src/runtime/kernels.ts";
+import { planTraining, readLoss, type StepOptions, trainStep } from "../../src/train/step.ts";
+
+/** The whole encoder against PyTorch in float64; `test/golden/README.md` says how the numbers were made. */
+const golden = JSON.parse(readFileSync("test/golden/encoder.json", "utf8"));
+const encoder: EncoderConfig = parseConfig(golden.config, "test/golden/encoder.json").encoder;
+
+function read(file: string): Map<string, Float32Array> {
+  const { tensors } = parseSafetensors(readFileSync(`test/golden/${file}`), file);
+  return new Map([...tensors].map(([name, tensor]) => [name, toFloat32(tensor)]));
+}
+const initial = read("encoder.safetensors");
+
+function start(target: string, pooling: Pooling, changes: Partial<StepOptions> = {}) {
+  const options: StepOptions = {
+    encoder,
+    pooling,
+    batchSize: 8,
+    columns: 2,
+    maxLength: 24,
+    temperature: golden.temperature,
+    hardNegativeWeight: 0,
+    dropout: true,
+    seed: golden.seed,
+    beta1: golden.curve.betas[0],
+    beta2: golden.curve.betas[1],
+    epsilon: golden.curve.epsilon,
+    weightDecay: golden.curve.weightDecay,
+    maxGradientNorm: golden.curve.maxGradientNorm,
+    ...changes,
+  };
+  const plan = planTraining(options, 1);
+  const pages = plan.arena.pages;
+  const shared = target === "node";
+  const memory = new WebAssembly.Memory(
+    shared ? { initial: pages, maximum: 65536, shared } : { initial: pages },
+  );
+  const module = new WebAssembly.Module(readFileSync(`build/${target}.wasm`));
+  const k = instantiate<Kernels>(module, memory);
+  k.join(0, 1);
+  const buffer = memory.buffer;
+  for (const tensor of plan.weights.named) floats(buffer, tensor).set(initial.get(tensor.name)!);
+  const write = (sequences: number[][]): number => {
+    new Int32Array(buffer, plan.ids.ptr, sequences.length).set(
+      sequences.map((ids) => sequences.findIndex((other) => other.join() === ids.join())),
+    );
+    return writeBatch(buffer, plan.batch as Batch, plan.limits, encoder.vocabSize, sequences);
+  };
+  return { options, plan, k, buffer, write };
+}
+
+function floats(buffer: ArrayBufferLike, tensor: Tensor): Float32Array {
+  return new Float32Array(buffer, tensor.ptr, size(tensor.shape));
+}
+
+/** Largest difference, and where it is. */
+function worst(found: ArrayLike<number>, expected: ArrayLike<number>): { error: number; index: number } {
+  let result = { error: 0, index: -1 };
+  for (let i = 0; i < expected.length; i++) {
+    const error = Math.abs(found[i]! - expected[i]!);
+    if (!(error <= result.error)) result = { error, index: i };
+  }
+  return result;
+}
+
+function gradients(buffer: ArrayBufferLike, g: Parameters, expected: Map<string, Float32Array>): void {
+  for (const tensor of g.named) {
+    const name = tensor.name;
+    const want = expected.get(name);
+    if (!want) throw new Error(`${name} has no golden gradient`);
+    const scale = Math.max(1e-2, ...want.map(Math.abs));
+    const { error, index } = worst(floats(buffer, tensor), want);
+    expect(error / scale, `${name}[${index}], largest element ${scale}`).toBeLessThan(1e-5);
+  }
+}
+
+describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch", (target) => {
+  it("in the hidden states and the embeddings of every pooler, to 3e-6", () => {
+    const { plan, k, buffer, write } = start(target, "cls");
+    const tokens = write(golden.sentences);
+    const batch = { tokens, sequences: golden.sentences.length };
+    const { weights: p, activations: a } = plan;
+    const off = { seed: 0, step: 0, enabled: false };
+    const x = encoderForward(k, encoder, p, a, plan.batch, batch, 24, off);
+    const states = [a.embedded, ...a.layers.map((layer) => layer.output)];
+    states.forEach((state, n) => {
+      const want = golden.forward.hiddenStates[n].flat();
+      expect(worst(floats(buffer, state).subarray(0, want.length), want).error, `layer ${n}`).toBeLessThan(3e-6);
+    });
+    for (const pooling of ["cls", "cls_before_pooler", "avg"] as const) {
+      const pooled = poolForward(k, encoder.hiddenSize, pooling, p, a, plan.batch, x, batch.sequences);
+      const want = golden.forward.embeddings[pooling].flat();
+      expect(worst(floats(buffer, pooled), want).error, pooling).toBeLessThan(3e-6);
+    }
+  });
+
+  it.each(["cls", "avg"] as const)("in the loss and every gradient by name with dropout and pooling %s, to 1e-5", (pooling) => {
+    const { options, plan, k, buffer, write } = start(target, pooling);
+    const rows = golden.sentences.length;
+    const ids = [...golden.sentences, ...golden.sentences];
+    trainStep(k, buffer, plan, options, { rows, tokens: write(ids), step: 1, learningRate: 0 });
+    expect(readLoss(buffer, plan).loss).toBeCloseTo(golden.loss[pooling].loss, 5);
+    gradients(buffer, plan.gradients, read(`gradients-${pooling}.safetensors`));
+  });
+
+  it("in the loss and the embeddings' gradient with weighted hard negatives, to 1e-5", () => {
+    const { weight, anchors, positives, negatives, loss, gradient } = golden.hardNegatives;
+    const changes = { columns: 3, batchSize: 4, dropout: false, hardNegativeWeight: weight } as const;
+    const { options, plan, k, buffer, write } = start(target, "avg", changes);
+    const tokens = write([...anchors, ...positives, ...negatives]);
+    trainStep(k, buffer, plan, options, { rows: 4, tokens, step: 1, learningRate: 0 });
+    expect(readLoss(buffer, plan).loss).toBeCloseTo(loss, 5);
+    expect(worst(floats(buffer, plan.activations.dHeaded), gradient.flat()).error).toBeLessThan(1e-5);
+  });
+
+  it("in ten steps of the loss curve, to 1e-5, and in the weights after them, to 3e-6", () => {
+    const { options, plan, k, buffer, write } = start(target, "cls");
+    const { batches, learningRates, losses, gradientNorms, final } = golden.curve;
+    batches.forEach((sentences: number[][], i: number) => {
+      const tokens = write([...sentences, ...sentences]);
+      const header = { rows: sentences.length, tokens, step: i + 1, learningRate: learningRates[i] };
+      trainStep(k, buffer, plan, options, header);
+      const { loss, norm } = readLoss(buffer, plan);
+      expect(Math.abs(loss / losses[i] - 1), `loss of step ${i + 1}`).toBeLessThan(1e-5);
+      expect(Math.abs(norm / gradientNorms[i] - 1), `norm of step ${i + 1}`).toBeLessThan(1e-5);
+    });
+    for (const tensor of plan.weights.named) {
+      // Its gradient is zero in exact arithmetic, since softmax ignores a shift: Adam would normalise mere rounding.
+      if (tensor.name.endsWith("key.bias")) continue;
+      const values = floats(buffer, tensor);
+      const { norm, first } = final[tensor.name];
+      expect(worst(values.subarray(0, 4), first).error, tensor.name).toBeLessThan(3e-6);
+      expect(Math.abs(Math.hypot(...values) / norm - 1), tensor.name).toBeLessThan(1e-6);
+    }
+  });
+});
