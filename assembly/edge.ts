@@ -6,4 +6,5 @@ export { linearInt8Forward } from "./int8";
 export { layerNormForward } from "./layernorm";
 export { linearForward } from "./linear";
 export { normalizeForward, poolingForward } from "./pooling";
+export { innerProducts } from "./search";
 export { barrier, heapBase, join } from "./team";

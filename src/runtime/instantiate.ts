@@ -4,7 +4,10 @@ import type { InferenceKernels } from "./kernels.ts";
  * Instantiates a compiled kernel binary over a memory that the host made. Synchronous, because a Worker may do it inside
  * a request, and because a rank has nothing else to do meanwhile.
  */
-export function instantiate<K extends InferenceKernels>(module: WebAssembly.Module, memory: WebAssembly.Memory): K {
+export function instantiate<K extends InferenceKernels>(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+): K {
   // Only the check binary imports `abort`, for its assertions; AssemblyScript strings are UTF-16 behind their length.
   const text = (address: number): string => {
     const bytes = new DataView(memory.buffer).getUint32(address - 4, true);

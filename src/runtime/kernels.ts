@@ -258,4 +258,11 @@ export interface InferenceKernels {
     mean: number,
   ): void;
   normalizeForward(y: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
+  innerProducts(
+    scores: Pointer,
+    vectors: Pointer,
+    query: Pointer,
+    rows: number,
+    cols: number,
+  ): void;
 }

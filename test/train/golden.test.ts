@@ -63,7 +63,10 @@ function floats(buffer: ArrayBufferLike, tensor: Tensor): Float32Array {
 }
 
 /** Largest difference, and where it is. */
-function worst(found: ArrayLike<number>, expected: ArrayLike<number>): { error: number; index: number } {
+function worst(
+  found: ArrayLike<number>,
+  expected: ArrayLike<number>,
+): { error: number; index: number } {
   let result = { error: 0, index: -1 };
   for (let i = 0; i < expected.length; i++) {
     const error = Math.abs(found[i]! - expected[i]!);
@@ -72,7 +75,11 @@ function worst(found: ArrayLike<number>, expected: ArrayLike<number>): { error: 
   return result;
 }
 
-function gradients(buffer: ArrayBufferLike, g: Parameters, expected: Map<string, Float32Array>): void {
+function gradients(
+  buffer: ArrayBufferLike,
+  g: Parameters,
+  expected: Map<string, Float32Array>,
+): void {
   for (const tensor of g.named) {
     const name = tensor.name;
     const want = expected.get(name);
@@ -94,32 +101,54 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
     const states = [a.embedded, ...a.layers.map((layer) => layer.output)];
     states.forEach((state, n) => {
       const want = golden.forward.hiddenStates[n].flat();
-      expect(worst(floats(buffer, state).subarray(0, want.length), want).error, `layer ${n}`).toBeLessThan(3e-6);
+      expect(
+        worst(floats(buffer, state).subarray(0, want.length), want).error,
+        `layer ${n}`,
+      ).toBeLessThan(3e-6);
     });
     for (const pooling of ["cls", "cls_before_pooler", "avg"] as const) {
-      const pooled = poolForward(k, encoder.hiddenSize, pooling, p, a, plan.batch, x, batch.sequences);
+      const pooled = poolForward(
+        k,
+        encoder.hiddenSize,
+        pooling,
+        p,
+        a,
+        plan.batch,
+        x,
+        batch.sequences,
+      );
       const want = golden.forward.embeddings[pooling].flat();
       expect(worst(floats(buffer, pooled), want).error, pooling).toBeLessThan(3e-6);
     }
   });
 
-  it.each(["cls", "avg"] as const)("in the loss and every gradient by name with dropout and pooling %s, to 1e-5", (pooling) => {
-    const { options, plan, k, buffer, write } = start(target, pooling);
-    const rows = golden.sentences.length;
-    const ids = [...golden.sentences, ...golden.sentences];
-    trainStep(k, buffer, plan, options, { rows, tokens: write(ids), step: 1, learningRate: 0 });
-    expect(readLoss(buffer, plan).loss).toBeCloseTo(golden.loss[pooling].loss, 5);
-    gradients(buffer, plan.gradients, read(`gradients-${pooling}.safetensors`));
-  });
+  it.each(["cls", "avg"] as const)(
+    "in the loss and every gradient by name with dropout and pooling %s, to 1e-5",
+    (pooling) => {
+      const { options, plan, k, buffer, write } = start(target, pooling);
+      const rows = golden.sentences.length;
+      const ids = [...golden.sentences, ...golden.sentences];
+      trainStep(k, buffer, plan, options, { rows, tokens: write(ids), step: 1, learningRate: 0 });
+      expect(readLoss(buffer, plan).loss).toBeCloseTo(golden.loss[pooling].loss, 5);
+      gradients(buffer, plan.gradients, read(`gradients-${pooling}.safetensors`));
+    },
+  );
 
   it("in the loss and the embeddings' gradient with weighted hard negatives, to 1e-5", () => {
     const { weight, anchors, positives, negatives, loss, gradient } = golden.hardNegatives;
-    const changes = { columns: 3, batchSize: 4, dropout: false, hardNegativeWeight: weight } as const;
+    const changes = {
+      columns: 3,
+      batchSize: 4,
+      dropout: false,
+      hardNegativeWeight: weight,
+    } as const;
     const { options, plan, k, buffer, write } = start(target, "avg", changes);
     const tokens = write([...anchors, ...positives, ...negatives]);
     trainStep(k, buffer, plan, options, { rows: 4, tokens, step: 1, learningRate: 0 });
     expect(readLoss(buffer, plan).loss).toBeCloseTo(loss, 5);
-    expect(worst(floats(buffer, plan.activations.dHeaded), gradient.flat()).error).toBeLessThan(1e-5);
+    expect(worst(floats(buffer, plan.activations.dHeaded), gradient.flat()).error).toBeLessThan(
+      1e-5,
+    );
   });
 
   it("in ten steps of the loss curve, to 1e-5, and in the weights after them, to 3e-6", () => {
@@ -127,7 +156,12 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
     const { batches, learningRates, losses, gradientNorms, final } = golden.curve;
     batches.forEach((sentences: number[][], i: number) => {
       const tokens = write([...sentences, ...sentences]);
-      const header = { rows: sentences.length, tokens, step: i + 1, learningRate: learningRates[i] };
+      const header = {
+        rows: sentences.length,
+        tokens,
+        step: i + 1,
+        learningRate: learningRates[i],
+      };
       trainStep(k, buffer, plan, options, header);
       const { loss, norm } = readLoss(buffer, plan);
       expect(Math.abs(loss / losses[i] - 1), `loss of step ${i + 1}`).toBeLessThan(1e-5);

@@ -1,0 +1,127 @@
+/**
+ * A team of threads over one shared memory. The caller's thread is rank 0; worker threads are the others. They meet in
+ * the barrier of the kernels, so a step costs no message.
+ */
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import { instantiate } from "../runtime/instantiate.ts";
+import type { Kernels } from "../runtime/kernels.ts";
+import {
+  planTraining,
+  readLoss,
+  type StepHeader,
+  type StepOptions,
+  type TrainingPlan,
+  trainStep,
+} from "../train/step.ts";
+import type { TrainingTeam } from "../train/trainer.ts";
+import { compileKernels } from "./binaries.ts";
+
+/** What a rank needs to begin. */
+export interface RankData {
+  readonly module: WebAssembly.Module;
+  readonly memory: WebAssembly.Memory;
+  readonly options: StepOptions;
+  readonly rank: number;
+  readonly size: number;
+}
+
+// Control words, below the static data of the kernels; `assembly/team.ts` owns those of the barrier.
+const EPOCH = 128;
+const POISON = 192;
+const HEADER = 256; // int32: go on?, rows, tokens, step; then a float64 learning rate
+
+/** Writes what the other ranks read after the next barrier; `undefined` ends them. */
+function writeHeader(buffer: ArrayBufferLike, header: StepHeader | undefined): void {
+  const { rows, tokens, step, learningRate } = header ?? {
+    rows: 0,
+    tokens: 0,
+    step: 0,
+    learningRate: 0,
+  };
+  new Int32Array(buffer, HEADER, 4).set([header ? 1 : 0, rows, tokens, step]);
+  new Float64Array(buffer, HEADER + 16, 1)[0] = learningRate;
+}
+
+/** The header of the step at hand, or `undefined` after the last one. */
+export function readHeader(buffer: ArrayBufferLike): StepHeader | undefined {
+  const [more, rows, tokens, step] = new Int32Array(buffer, HEADER, 4) as unknown as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  const learningRate = new Float64Array(buffer, HEADER + 16, 1)[0]!;
+  return more ? { rows, tokens, step, learningRate } : undefined;
+}
+
+/** Makes every rank that waits, now or later, trap instead: without it one exception would be a deadlock. */
+export function poison(buffer: ArrayBufferLike): void {
+  Atomics.store(new Int32Array(buffer, POISON, 1), 0, 1);
+  Atomics.notify(new Int32Array(buffer, EPOCH, 1), 0);
+}
+
+export class Team implements TrainingTeam {
+  readonly plan: TrainingPlan;
+  readonly buffer: ArrayBufferLike;
+  readonly #options: StepOptions;
+  readonly #kernels: Kernels;
+  readonly #workers: Worker[];
+  #failure: Error | undefined;
+
+  private constructor(
+    options: StepOptions,
+    plan: TrainingPlan,
+    kernels: Kernels,
+    memory: WebAssembly.Memory,
+    workers: Worker[],
+  ) {
+    this.plan = plan;
+    this.buffer = memory.buffer;
+    this.#options = options;
+    this.#kernels = kernels;
+    this.#workers = workers;
+    for (const worker of workers) worker.on("error", (error) => (this.#failure = error as Error));
+  }
+
+  /** Plans, allocates and starts `size` ranks; weights and moments are zero. */
+  static async start(options: StepOptions, size: number): Promise<Team> {
+    const plan = planTraining(options, size);
+    const { pages } = plan.arena;
+    const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+    const module = await compileKernels("node");
+    const kernels = instantiate<Kernels>(module, memory);
+    kernels.join(0, size);
+    // Node runs the sources as they are, and the published package as compiled: the entry has the extension of this file.
+    const entry = new URL(`./rank${import.meta.url.slice(-3)}`, import.meta.url);
+    const workers = Array.from({ length: size - 1 }, (_, i) => {
+      const workerData: RankData = { module, memory, options, rank: i + 1, size };
+      return new Worker(entry, { workerData });
+    });
+    await Promise.all(workers.map((worker) => once(worker, "online")));
+    return new Team(options, plan, kernels, memory, workers);
+  }
+
+  async step(header: StepHeader): Promise<{ loss: number; norm: number }> {
+    try {
+      writeHeader(this.buffer, header);
+      this.#kernels.barrier();
+      trainStep(this.#kernels, this.buffer, this.plan, this.#options, header);
+    } catch (cause) {
+      poison(this.buffer);
+      await Promise.all(this.#workers.map((worker) => worker.terminate()));
+      throw this.#failure ?? cause;
+    }
+    // Signals and worker errors arrive only when this thread lets the event loop turn.
+    await new Promise((resolve) => setImmediate(resolve));
+    return readLoss(this.buffer, this.plan);
+  }
+
+  /** Ends the other ranks. */
+  async close(): Promise<void> {
+    const exits = this.#workers.map((worker) => once(worker, "exit"));
+    writeHeader(this.buffer, undefined);
+    this.#kernels.barrier();
+    await Promise.all(exits);
+  }
+}

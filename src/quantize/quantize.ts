@@ -1,0 +1,57 @@
+import type { StoredTensor } from "../files/safetensors.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { type Linear, planInference } from "../model/inference.ts";
+import { loadWeights, storeWeights } from "../model/weights.ts";
+import { Arena, size, type Tensor } from "../runtime/arena.ts";
+import { instantiate } from "../runtime/instantiate.ts";
+import type { Kernels } from "../runtime/kernels.ts";
+
+/**
+ * Weights of an f32 model as int8, in the order the kernels read them. `module` is a binary with the training kernels.
+ * Matrices get a scale per output, the word table one per row; biases, layer norms and positions stay f32.
+ */
+export function quantizeInt8(
+  module: WebAssembly.Module,
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, StoredTensor>,
+  file: string,
+): { config: ModelConfig; tensors: [string, StoredTensor][] } {
+  if (config.dtype !== "f32")
+    throw new RangeError(`${file}: already ${config.dtype}; quantize the f32 model instead`);
+  const quantized: ModelConfig = { ...config, dtype: "int8" };
+  const arena = new Arena();
+  const from = planInference(arena, config);
+  const to = planInference(arena, quantized);
+  const memory = new WebAssembly.Memory({ initial: arena.pages, maximum: 65536, shared: true });
+  const k = instantiate<Kernels>(module, memory);
+  k.join(0, 1);
+  const { buffer } = memory;
+  loadWeights(buffer, from.named, tensors, file);
+
+  const copy = (target: Tensor, source: Tensor): void => {
+    new Float32Array(buffer, target.ptr, size(target.shape)).set(
+      new Float32Array(buffer, source.ptr, size(source.shape)),
+    );
+  };
+  const pack = (target: Linear, source: Linear): void => {
+    if (target.dtype !== "int8" || source.dtype !== "f32")
+      throw new Error("internal: not a pair of f32 and int8");
+    // prettier-ignore
+    k.packInt8(target.packed.ptr, target.scales.ptr, target.sums.ptr, source.weight.ptr, source.outputs, source.inputs);
+    copy(target.bias, source.bias);
+  };
+
+  // prettier-ignore
+  k.quantizeRowsInt8(to.words.ptr, to.wordScales!.ptr, from.words.ptr, config.encoder.vocabSize, config.encoder.hiddenSize);
+  for (const name of ["positions", "types", "gamma", "beta"] as const) copy(to[name], from[name]);
+  to.layers.forEach((target, n) => {
+    const source = from.layers[n]!;
+    for (const name of ["qkv", "attention", "up", "down"] as const)
+      pack(target[name], source[name]);
+    for (const name of ["attentionGamma", "attentionBeta", "outputGamma", "outputBeta"] as const) {
+      copy(target[name], source[name]);
+    }
+  });
+  if (to.head && from.head) pack(to.head, from.head);
+  return { config: quantized, tensors: storeWeights(buffer, to.named) };
+}
