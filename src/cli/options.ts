@@ -1,0 +1,26 @@
+import { availableParallelism } from "node:os";
+import { InvalidArgumentError } from "commander";
+
+/** Parsers of option values: each refuses by saying what it expects. */
+export function wholeNumber(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!Number.isInteger(value) || value < least || text.trim() === "") {
+      throw new InvalidArgumentError(`expected a whole number from ${least}.`);
+    }
+    return value;
+  };
+}
+
+export function numberBetween(least: number, most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!(value >= least && value <= most) || text.trim() === "") {
+      throw new InvalidArgumentError(`expected a number between ${least} and ${most}.`);
+    }
+    return value;
+  };
+}
+
+/** Training leaves no core idle, and more threads than cores would make every barrier wait for a sleeper. */
+export const DEFAULT_THREADS: number = availableParallelism();

@@ -1,0 +1,190 @@
+/**
+ * The whole path in one command: text that is already here becomes a vocabulary, a trained model, its scores before and
+ * after, an int8 package and a running Worker. It calls what the other commands call, and prints them.
+ */
+import { mkdir } from "node:fs/promises";
+import { join, relative, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { Command } from "commander";
+import { collectCorpus, readCorpus } from "../node/corpus.ts";
+import { writeFileAtomic } from "../node/files.ts";
+import { openModel, readModelFolder } from "../node/model-folder.ts";
+import { startWorker, writeWorkerProject } from "../node/worker-project.ts";
+import { evaluateModels, reportTable } from "./eval.ts";
+import { init } from "./init.ts";
+import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
+import { quantize } from "./quantize.ts";
+import { count, heading, note } from "./terminal.ts";
+import { train } from "./train.ts";
+import { vocab } from "./vocab.ts";
+
+interface StartOptions {
+  readonly corpus?: string;
+  readonly output: string;
+  readonly steps?: number;
+  readonly threads: number;
+  readonly port?: number;
+  readonly serve: boolean;
+}
+
+/** The package's own folder, from the sources and from what `npm run build` makes of them. */
+const PACKAGE = fileURLToPath(
+  new URL(import.meta.url.endsWith(".ts") ? "../../" : "../../../", import.meta.url),
+);
+const PAIRS = join(PACKAGE, "examples/software-pairs.tsv");
+
+/** More sentences than this would only make the search page start later. */
+const INDEXED = 20_000;
+
+export async function start(options: StartOptions): Promise<void> {
+  const folder = (name: string): string => relative("", join(options.output, name)) || ".";
+  const corpus = options.corpus ?? folder("corpus.txt");
+  const untrained = folder("untrained");
+  const trained = folder("trained");
+  const int8 = folder("int8");
+  const tokenizer = folder("tokenizer.json");
+  const begun = performance.now();
+  await mkdir(options.output, { recursive: true });
+
+  heading(`1. Corpus`);
+  if (options.corpus === undefined) {
+    const modules = resolve(PACKAGE, "node_modules");
+    const { sentences, files } = await collectCorpus(modules, {});
+    await writeFileAtomic(corpus, new TextEncoder().encode(`${sentences.join("\n")}\n`));
+    note(
+      `${corpus}: ${count(sentences.length)} sentences from the documentation of ${count(files)} installed files`,
+    );
+  } else {
+    const { sentences } = await readCorpus(corpus);
+    note(`${corpus}: ${count(sentences.length)} sentences`);
+  }
+
+  heading(`2. simcse vocab --corpus ${corpus} --output ${tokenizer}`);
+  await vocab({ corpus, output: tokenizer, size: 8192, minFrequency: 2 });
+
+  heading(
+    `3. simcse init, then simcse train --model ${untrained} --corpus ${corpus} --output ${trained}`,
+  );
+  await init({
+    tokenizer,
+    output: untrained,
+    layers: 2,
+    hidden: 128,
+    heads: 4,
+    intermediate: 512,
+    maxLength: 64,
+    pooling: "avg",
+    dropout: 0.1,
+    seed: 42,
+  });
+  await train({
+    model: untrained,
+    corpus,
+    output: trained,
+    epochs: 2,
+    ...(options.steps === undefined ? {} : { steps: options.steps }),
+    batchSize: 64,
+    learningRate: 1e-3,
+    warmup: 0.05,
+    weightDecay: 0.01,
+    temperature: 0.05,
+    maxGradientNorm: 1,
+    maxLength: 32,
+    seed: 42,
+    threads: options.threads,
+    checkpointEvery: 100,
+    force: true,
+  });
+
+  heading(`4. simcse quantize --model ${trained} --output ${int8}`);
+  await quantize({ model: trained, output: int8 });
+
+  heading(`5. simcse eval --model ${untrained} ${trained} ${int8} --pairs ${relative("", PAIRS)}`);
+  const reports = await evaluateModels([untrained, trained, int8], PAIRS);
+  console.log(reportTable(["untrained", "trained", "trained, int8"], reports));
+  const [before, after] = reports as [(typeof reports)[0], (typeof reports)[0]];
+  const beats = (name: string, score: number): string =>
+    after.spearman > score
+      ? `beats ${name} by ${(after.spearman - score).toFixed(2)} points`
+      : `does NOT beat ${name}: ${(score - after.spearman).toFixed(2)} points behind`;
+  note(
+    `the trained model ${beats("word overlap", after.overlapSpearman)} and ${beats("the untrained one", before.spearman)}`,
+  );
+
+  heading(`6. A Worker`);
+  const project = join(options.output, "worker");
+  const { sentences } = await readCorpus(corpus);
+  const texts = sentences.slice(0, INDEXED);
+  const model = await openModel(await readModelFolder(int8));
+  const { dimension } = model.encoder;
+  const vectors = new Float32Array(texts.length * dimension);
+  model.encode(texts).forEach((vector, i) => vectors.set(vector, i * dimension));
+  await writeWorkerProject(project, { model: int8, index: { texts, vectors, dimension } });
+  const worker = await startWorker(
+    project,
+    options.port === undefined ? {} : { port: options.port },
+  );
+  try {
+    note(`ready after ${Math.round((performance.now() - begun) / 1000)} s: ${worker.url}`);
+    await showRequest(worker.url);
+    if (!options.serve) return;
+    note(`search page: ${worker.url}   (Ctrl-C ends)`);
+    await new Promise<void>((done) => process.once("SIGINT", done));
+  } finally {
+    await worker.close();
+  }
+}
+
+/** One real request, and the head of its answer. */
+async function showRequest(url: string): Promise<void> {
+  const body = {
+    model: "simcse-edge",
+    input: "Delete a folder and everything in it.",
+    encoding_format: "float",
+  };
+  const address = new URL("/v1/embeddings", url);
+  const response = await fetch(address, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  if (!response.ok)
+    throw new Error(`${address}: expected an embedding, found status ${response.status}`);
+  const answer = (await response.json()) as {
+    data: [{ embedding: number[] }];
+    usage: { prompt_tokens: number };
+  };
+  const { embedding } = answer.data[0];
+  const head = embedding.slice(0, 4).map((value) => value.toFixed(4));
+  console.log(
+    `\n$ curl ${address} -H 'content-type: application/json' -d '${JSON.stringify(body)}'`,
+  );
+  console.log(
+    `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[${head.join(",")},… ${embedding.length} numbers]}],` +
+      `"usage":${JSON.stringify(answer.usage)}}`,
+  );
+  const found = await fetch(new URL("/search", url), {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify({ query: body.input, top_k: 3 }),
+  });
+  const { results } = (await found.json()) as { results: { score: number; text: string }[] };
+  console.log(`\nnearest in the corpus to "${body.input}"`);
+  for (const { score, text } of results) console.log(`  ${score.toFixed(3)}  ${text}`);
+}
+
+export function addStart(program: Command): void {
+  program
+    .command("start")
+    .description("all of it: corpus, vocabulary, training, evaluation, int8, Worker")
+    .option(
+      "--corpus <file>",
+      "your own text, one sentence a line; default: the documentation of the installed packages",
+    )
+    .option("--output <folder>", "folder for everything that is made", "runs/start")
+    .option("--steps <n>", "training steps, instead of two epochs", wholeNumber(1))
+    .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
+    .option("--port <n>", "port of the Worker", wholeNumber(1))
+    .option("--no-serve", "end after one request instead of serving")
+    .action((options: StartOptions) => start(options));
+}

@@ -1,0 +1,272 @@
+/**
+ * The safetensors format (https://github.com/huggingface/safetensors): the length of the header (8 bytes, little-endian),
+ * a JSON header of dtype, shape and byte range by tensor, then the data without holes.
+ */
+import { FormatError } from "../errors.ts";
+
+const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1, I32: 4, I64: 8 } as const;
+const MAX_HEADER = 100_000_000; // the limit of the reference implementation
+const ALIGNMENT = 64; // of the data within a file we write: a cache line
+
+export type SafetensorsDtype = keyof typeof ELEMENT_BYTES;
+
+export interface SafetensorsTensor {
+  readonly dtype: SafetensorsDtype;
+  readonly shape: readonly number[];
+  /** Little-endian elements, row by row. */
+  readonly data: Uint8Array;
+}
+
+export interface Safetensors {
+  /** In the order of the header. */
+  readonly tensors: Map<string, SafetensorsTensor>;
+  /** Has no prototype, so every key is the file's own. */
+  readonly metadata: Record<string, string>;
+}
+
+/**
+ * Reads a file as strictly as the reference implementation does. The data of the tensors are views of `bytes`.
+ *
+ * Refused are: a file shorter than 8 bytes; a header that is too long, past the end, no JSON, no object, or has a key
+ * twice; metadata that are no strings; a tensor whose dtype is unknown, whose shape is no list of sizes or too large,
+ * whose byte range is none, past the end, or of another size than its shape; ranges that overlap or leave bytes out.
+ * @throws FormatError naming the file, the tensor and its numbers
+ */
+export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
+  const fail = (problem: string): never => {
+    throw new FormatError(`${name}: ${problem}`);
+  };
+  if (bytes.length < 8) {
+    fail(`expected at least 8 bytes of safetensors, found ${bytes.length}; is the file cut off?`);
+  }
+  const claimed = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
+  if (claimed > MAX_HEADER) {
+    fail(
+      `the header claims ${claimed} bytes, above the limit of ${MAX_HEADER}; is it safetensors?`,
+    );
+  }
+  const headerLength = Number(claimed);
+  const dataStart = 8 + headerLength;
+  if (dataStart > bytes.length) {
+    fail(`the header claims ${claimed} bytes, found ${bytes.length - 8}; is the file cut off?`);
+  }
+  const dataLength = bytes.length - dataStart;
+
+  const header = parseHeader(bytes.subarray(8, dataStart), fail);
+  const metadata = Object.create(null) as Record<string, string>;
+  const tensors = new Map<string, SafetensorsTensor>();
+  const ranges: { tensor: string; begin: number; end: number }[] = [];
+  for (const [key, value] of Object.entries(header)) {
+    if (key === "__metadata__") {
+      const entries = Object.entries(isObject(value) ? value : fail("__metadata__ is no object"));
+      for (const [field, text] of entries) {
+        metadata[field] =
+          typeof text === "string"
+            ? text
+            : fail(`__metadata__ ${show(field)} must be a string, found ${show(text)}`);
+      }
+      continue;
+    }
+    if (!isObject(value)) return fail(`${key}: expected an object, found ${show(value)}`);
+    const { dtype, shape, data_offsets: range } = value;
+    if (!isDtype(dtype)) {
+      const known = Object.keys(ELEMENT_BYTES).join(", ");
+      return fail(`${key}: dtype is ${show(dtype)}; should be one of: ${known}`);
+    }
+    if (!isSizes(shape)) {
+      return fail(`${key}: shape must be a list of whole numbers, found ${show(shape)}`);
+    }
+    const elements = shape.reduce((product, n) => Math.min(product * n, 2 ** 53), 1);
+    if (elements === 2 ** 53) {
+      return fail(`${key}: shape ${show(shape)} has more than 2^53 elements`);
+    }
+    if (!isSizes(range) || range.length !== 2) {
+      return fail(`${key}: data_offsets must be two whole numbers, found ${show(range)}`);
+    }
+    const [begin, end] = range as [number, number];
+    if (begin > end) {
+      return fail(`${key}: data_offsets [${begin}, ${end}] end before they begin`);
+    }
+    if (end > dataLength) {
+      return fail(
+        `${key}: data_offsets [${begin}, ${end}] pass the end of ${dataLength} bytes of data; is the file cut off?`,
+      );
+    }
+    if (end - begin !== elements * ELEMENT_BYTES[dtype]) {
+      return fail(
+        `${key}: ${dtype} ${show(shape)} takes ${elements * ELEMENT_BYTES[dtype]} bytes, ` +
+          `but data_offsets [${begin}, ${end}] hold ${end - begin}`,
+      );
+    }
+    const data = new Uint8Array(bytes.buffer, bytes.byteOffset + dataStart + begin, end - begin);
+    tensors.set(key, { dtype, shape, data });
+    ranges.push({ tensor: key, begin, end });
+  }
+
+  let covered = 0;
+  let previous = "the header";
+  for (const { tensor, begin, end } of ranges.toSorted(
+    (a, b) => a.begin - b.begin || a.end - b.end,
+  )) {
+    if (begin < covered) {
+      fail(`${tensor}: begins at byte ${begin}, within ${previous}, which ends at ${covered}`);
+    }
+    if (begin > covered) {
+      fail(`${tensor}: begins at byte ${begin}, but ${previous} ends at ${covered}: a hole`);
+    }
+    covered = end;
+    previous = tensor;
+  }
+  if (covered !== dataLength) {
+    fail(`${dataLength - covered} bytes follow the last tensor, which ends at ${covered}`);
+  }
+  return { tensors, metadata };
+}
+
+/**
+ * Writes a file whose bytes depend on nothing but its contents: tensors go by size of their elements, largest first, so
+ * that all are aligned, then by name; the data begin at a multiple of 64 bytes.
+ * @throws RangeError for a name used twice or reserved, and for data of another size than their shape
+ */
+export function serializeSafetensors(
+  tensors: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  const sorted = [...tensors].sort(
+    ([a, { dtype: ofA }], [b, { dtype: ofB }]) =>
+      ELEMENT_BYTES[ofB] - ELEMENT_BYTES[ofA] || compare(a, b),
+  );
+  const header = new Map<string, unknown>();
+  if (Object.keys(metadata).length > 0) {
+    header.set("__metadata__", new Map(Object.entries(metadata).sort(([a], [b]) => compare(a, b))));
+  }
+  let dataLength = 0;
+  for (const [name, { dtype, shape, data }] of sorted) {
+    const expected = shape.reduce((product, n) => product * n, ELEMENT_BYTES[dtype]);
+    if (data.length !== expected) {
+      throw new RangeError(
+        `${name}: ${dtype} ${show(shape)} takes ${expected} bytes, found ${data.length}`,
+      );
+    }
+    if (name === "__metadata__") {
+      throw new RangeError(`__metadata__ is reserved by safetensors; give the tensor another name`);
+    }
+    if (header.has(name)) throw new RangeError(`${name}: two tensors have this name`);
+    header.set(name, { dtype, shape, data_offsets: [dataLength, dataLength + data.length] });
+    dataLength += data.length;
+  }
+  const json = new TextEncoder().encode(stringify(header));
+  const dataStart = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
+
+  const bytes = new Uint8Array(dataStart + dataLength);
+  new DataView(bytes.buffer).setBigUint64(0, BigInt(dataStart - 8), true);
+  bytes.fill(0x20, 8, dataStart);
+  bytes.set(json, 8);
+  let offset = dataStart;
+  for (const [, { data }] of sorted) {
+    bytes.set(data, offset);
+    offset += data.length;
+  }
+  return bytes;
+}
+
+/**
+ * The elements of a tensor of floats, always a copy. F16 and BF16 widen without loss.
+ * @throws TypeError for a tensor of integers, under the `name` given
+ */
+export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Array<ArrayBuffer> {
+  const { buffer } = new Uint8Array(tensor.data); // a copy, as the file's bytes may not be aligned
+  switch (tensor.dtype) {
+    case "F32":
+      return new Float32Array(buffer);
+    case "BF16":
+      return new Float32Array(
+        Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer,
+      );
+    case "F16":
+      return Float32Array.from(new Uint16Array(buffer), halfToNumber);
+    default:
+      throw new TypeError(`${name}: expected F32, F16 or BF16, found ${tensor.dtype}`);
+  }
+}
+
+/** The value of IEEE 754 binary16 bits. */
+function halfToNumber(bits: number): number {
+  const sign = bits & 0x8000 ? -1 : 1;
+  const exponent = (bits >> 10) & 31;
+  const mantissa = bits & 1023;
+  if (exponent === 0) return sign * mantissa * 2 ** -24;
+  if (exponent === 31) return mantissa ? NaN : sign * Infinity;
+  return sign * (1024 + mantissa) * 2 ** (exponent - 25);
+}
+
+function parseHeader(bytes: Uint8Array, fail: (problem: string) => never): Record<string, unknown> {
+  if (bytes[0] !== 0x7b) return fail(`the header must be a JSON object and begin with "{"`);
+  let json: string;
+  let header: unknown;
+  try {
+    json = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    header = JSON.parse(json);
+  } catch (error) {
+    return fail(`the header is no JSON: ${(error as Error).message}`);
+  }
+  const twice = duplicateKey(json);
+  if (twice !== undefined) return fail(`${twice}: the header has this key twice`);
+  return header as Record<string, unknown>;
+}
+
+/** The first key that some object of a valid JSON text has twice; `JSON.parse` would keep the last without a word. */
+function duplicateKey(json: string): string | undefined {
+  const open: Set<string>[] = []; // keys of the objects and (none) of the arrays around the position
+  for (let i = 0; i < json.length; i++) {
+    const c = json[i];
+    if (c === "{" || c === "[") open.push(new Set());
+    else if (c === "}" || c === "]") open.pop();
+    else if (c === '"') {
+      const begin = i++;
+      while (json[i] !== '"') i += json[i] === "\\" ? 2 : 1;
+      let next = i + 1;
+      while (/\s/.test(json[next]!)) next++;
+      if (json[next] !== ":") continue;
+      const key = JSON.parse(json.slice(begin, i + 1)) as string;
+      const keys = open.at(-1)!;
+      if (keys.has(key)) return key;
+      keys.add(key);
+    }
+  }
+  return undefined;
+}
+
+/** JSON of maps in their order: objects would move keys like "1" to the front and lose "__proto__". */
+function stringify(value: unknown): string {
+  if (!(value instanceof Map)) return JSON.stringify(value);
+  const entries = [...(value as Map<string, unknown>)].map(
+    ([key, inner]) => `${JSON.stringify(key)}:${stringify(inner)}`,
+  );
+  return `{${entries.join(",")}}`;
+}
+
+/** A value of the header for an error: short, whatever the file holds. */
+function show(value: unknown): string {
+  if (Array.isArray(value)) {
+    return `[${value.slice(0, 8).map(show).join(", ")}${value.length > 8 ? ", …" : ""}]`;
+  }
+  return isObject(value) ? "an object" : (JSON.stringify(value) ?? "nothing").slice(0, 60);
+}
+
+function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function isDtype(value: unknown): value is SafetensorsDtype {
+  return typeof value === "string" && Object.hasOwn(ELEMENT_BYTES, value);
+}
+
+function isSizes(value: unknown): value is number[] {
+  return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
+}
+
+/** By UTF-16 code unit: the same order in every locale. */
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}

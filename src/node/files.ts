@@ -1,0 +1,133 @@
+/** Files that are whole or not there: a process may be killed, and a disk may fill up, at any byte. */
+import { createHash, randomBytes } from "node:crypto";
+import { open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+
+const TEMPORARY = /\.tmp-(\d+)-[0-9a-f]{8}$/;
+
+/**
+ * Writes a file under a temporary name in its folder and renames it once the disk has it, so `path` holds the old bytes or
+ * the new ones, never a part. On an error the temporary file is gone and `path` untouched.
+ * @throws Error naming the path, the bytes and the remedy; what `contents` throws goes through as it is
+ */
+export async function writeFileAtomic(
+  path: string,
+  contents: string | Uint8Array | Iterable<Uint8Array>,
+): Promise<void> {
+  const temporary = `${path}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`;
+  const chunks =
+    typeof contents === "string"
+      ? [Buffer.from(contents)]
+      : contents instanceof Uint8Array
+        ? [contents]
+        : contents;
+  let bytes = 0;
+  try {
+    const file = await open(temporary, "wx");
+    try {
+      for (const chunk of chunks) {
+        bytes += chunk.length;
+        await file.writeFile(chunk);
+      }
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, path);
+    await syncFolder(dirname(path));
+  } catch (error) {
+    await rm(temporary, { force: true }).catch(() => undefined);
+    throw explain(error, path, bytes);
+  }
+}
+
+/**
+ * Removes what `writeFileAtomic` left in a folder when its process was killed: call it before writing there. Files of other
+ * processes that still run stay. A folder that does not exist has nothing to remove.
+ * @returns the names of the files removed
+ */
+export async function sweepTemporary(folder: string): Promise<string[]> {
+  const names = await readdir(folder).catch((error: unknown) => {
+    if (code(error) === "ENOENT") return [];
+    throw error;
+  });
+  const leftovers = names.filter((name) => {
+    const pid = Number(TEMPORARY.exec(name)?.[1] ?? NaN);
+    // A container gives the resumed process the number of the killed one.
+    return pid === process.pid || (pid > 0 && !isRunning(pid));
+  });
+  for (const name of leftovers) await rm(join(folder, name), { force: true });
+  return leftovers;
+}
+
+/**
+ * Reads a file; `what` says what it should hold, as in "the weights of a model".
+ * @throws Error naming the path and `what` if there is no such file
+ */
+export async function readFileOr(path: string, what: string): Promise<Buffer<ArrayBuffer>> {
+  try {
+    return await readFile(path);
+  } catch (error) {
+    const problem =
+      code(error) === "ENOENT"
+        ? "does not exist"
+        : code(error) === "EISDIR"
+          ? "is a folder"
+          : `cannot be read (${(error as Error).message})`;
+    throw new Error(`${path} ${problem}; expected ${what}`, { cause: error });
+  }
+}
+
+/** SHA-256 in hexadecimal digits. */
+export function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+/** Makes a rename last through a loss of power; Windows has no such call for folders. */
+async function syncFolder(folder: string): Promise<void> {
+  if (process.platform === "win32") return;
+  const handle = await open(folder);
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+function explain(error: unknown, path: string, bytes: number): unknown {
+  const writing = `writing ${(bytes / 1e6).toFixed(1)} MB to ${path}`;
+  const options = { cause: error };
+  switch (code(error)) {
+    case undefined:
+      return error;
+    case "ENOSPC":
+    case "EDQUOT":
+      return new Error(`disk full: ${writing}; free space and resume`, options);
+    case "EACCES":
+    case "EPERM":
+    case "EROFS":
+      return new Error(
+        `no permission: ${writing}; make ${dirname(path)} writable or choose another folder`,
+        options,
+      );
+    case "ENOENT":
+    case "ENOTDIR":
+      return new Error(`no folder ${dirname(path)}: ${writing}; create it first`, options);
+    default:
+      return new Error(`failed: ${writing}; ${(error as Error).message}`, options);
+  }
+}
+
+function isRunning(pid: number): boolean {
+  try {
+    return process.kill(pid, 0);
+  } catch (error) {
+    return code(error) === "EPERM"; // it runs, under another user
+  }
+}
+
+function code(error: unknown): string | undefined {
+  return error instanceof Error && "syscall" in error
+    ? (error as NodeJS.ErrnoException).code
+    : undefined;
+}
