@@ -58,7 +58,7 @@ export function parsePairs(text: string, name: string): GradedPair[] {
 export function wordOverlap(a: string, b: string): number {
   const first = words(a);
   const second = words(b);
-  const shared = first.intersection(second).size;
+  const shared = [...first].filter((word) => second.has(word)).length;
   return shared === 0 ? 0 : shared / (first.size + second.size - shared);
 }
 

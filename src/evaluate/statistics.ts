@@ -74,7 +74,7 @@ export function bootstrapInterval(
     const value = correlation(midranks(x, byX, counts), midranks(y, byY, counts), counts);
     if (!Number.isNaN(value)) found[varied++] = value;
   }
-  const sorted = found.subarray(0, varied).sort();
+  const sorted = found.subarray(0, varied).toSorted();
   return [quantile(sorted, (1 - level) / 2), quantile(sorted, (1 + level) / 2)];
 }
 
@@ -82,7 +82,7 @@ export function bootstrapInterval(
 function ascending(values: ArrayLike<number>): Uint32Array {
   const i = Array.prototype.findIndex.call(values, Number.isNaN);
   if (i >= 0) throw new RangeError(`value ${i} of ${values.length} is NaN, which has no rank`);
-  return Uint32Array.from(values, (_, index) => index).sort((a, b) => values[a]! - values[b]!);
+  return Uint32Array.from(values, (_, index) => index).toSorted((a, b) => values[a]! - values[b]!);
 }
 
 /** Ranks within the list that holds values[i] counts[i] times. */
@@ -93,7 +93,8 @@ function midranks(
 ): Float64Array {
   const result = new Float64Array(order.length);
   let below = 0;
-  for (let first = 0; first < order.length;) {
+  let first = 0;
+  while (first < order.length) {
     let last = first;
     let tied = 0;
     while (last < order.length && values[order[last]!] === values[order[first]!]) {

@@ -8,18 +8,18 @@ const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1, I32: 4, I64: 8 } 
 const MAX_HEADER = 100_000_000; // the limit of the reference implementation
 const ALIGNMENT = 64; // of the data within a file we write: a cache line
 
-export type SafetensorsDtype = keyof typeof ELEMENT_BYTES;
+export type StoredDtype = keyof typeof ELEMENT_BYTES;
 
-export interface SafetensorsTensor {
-  readonly dtype: SafetensorsDtype;
+export interface StoredTensor {
+  readonly dtype: StoredDtype;
   readonly shape: readonly number[];
   /** Little-endian elements, row by row. */
   readonly data: Uint8Array;
 }
 
 export interface Safetensors {
-  /** In the order of the header. */
-  readonly tensors: Map<string, SafetensorsTensor>;
+  /** In the order of their data. */
+  readonly tensors: Map<string, StoredTensor>;
   /** Has no prototype, so every key is the file's own. */
   readonly metadata: Record<string, string>;
 }
@@ -54,8 +54,7 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
 
   const header = parseHeader(bytes.subarray(8, dataStart), fail);
   const metadata = Object.create(null) as Record<string, string>;
-  const tensors = new Map<string, SafetensorsTensor>();
-  const ranges: { tensor: string; begin: number; end: number }[] = [];
+  const found: { key: string; tensor: StoredTensor; begin: number; end: number }[] = [];
   for (const [key, value] of Object.entries(header)) {
     if (key === "__metadata__") {
       const entries = Object.entries(isObject(value) ? value : fail("__metadata__ is no object"));
@@ -99,23 +98,23 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
       );
     }
     const data = new Uint8Array(bytes.buffer, bytes.byteOffset + dataStart + begin, end - begin);
-    tensors.set(key, { dtype, shape, data });
-    ranges.push({ tensor: key, begin, end });
+    found.push({ key, tensor: { dtype, shape, data }, begin, end });
   }
 
+  found.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  const tensors = new Map<string, StoredTensor>();
   let covered = 0;
   let previous = "the header";
-  for (const { tensor, begin, end } of ranges.toSorted(
-    (a, b) => a.begin - b.begin || a.end - b.end,
-  )) {
+  for (const { key, tensor, begin, end } of found) {
     if (begin < covered) {
-      fail(`${tensor}: begins at byte ${begin}, within ${previous}, which ends at ${covered}`);
+      fail(`${key}: begins at byte ${begin}, within ${previous}, which ends at ${covered}`);
     }
     if (begin > covered) {
-      fail(`${tensor}: begins at byte ${begin}, but ${previous} ends at ${covered}: a hole`);
+      fail(`${key}: begins at byte ${begin}, but ${previous} ends at ${covered}: a hole`);
     }
+    tensors.set(key, tensor);
     covered = end;
-    previous = tensor;
+    previous = key;
   }
   if (covered !== dataLength) {
     fail(`${dataLength - covered} bytes follow the last tensor, which ends at ${covered}`);
@@ -124,22 +123,18 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
 }
 
 /**
- * Writes a file whose bytes depend on nothing but its contents: tensors go by size of their elements, largest first, so
- * that all are aligned, then by name; the data begin at a multiple of 64 bytes.
+ * Writes a file; the same tensors in the same order give the same bytes. Larger elements go first, so that all data are
+ * aligned, and otherwise the order is kept; the data begin at a multiple of 64 bytes.
  * @throws RangeError for a name used twice or reserved, and for data of another size than their shape
  */
 export function serializeSafetensors(
-  tensors: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
+  tensors: Iterable<readonly [name: string, tensor: StoredTensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const sorted = [...tensors].sort(
-    ([a, { dtype: ofA }], [b, { dtype: ofB }]) =>
-      ELEMENT_BYTES[ofB] - ELEMENT_BYTES[ofA] || compare(a, b),
+  const sorted = [...tensors].toSorted(
+    ([, a], [, b]) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype],
   );
-  const header = new Map<string, unknown>();
-  if (Object.keys(metadata).length > 0) {
-    header.set("__metadata__", new Map(Object.entries(metadata).sort(([a], [b]) => compare(a, b))));
-  }
+  const header = new Map<string, object>();
   let dataLength = 0;
   for (const [name, { dtype, shape, data }] of sorted) {
     const expected = shape.reduce((product, n) => product * n, ELEMENT_BYTES[dtype]);
@@ -155,7 +150,12 @@ export function serializeSafetensors(
     header.set(name, { dtype, shape, data_offsets: [dataLength, dataLength + data.length] });
     dataLength += data.length;
   }
-  const json = new TextEncoder().encode(stringify(header));
+  const json = new TextEncoder().encode(
+    JSON.stringify({
+      ...(Object.keys(metadata).length > 0 && { __metadata__: metadata }),
+      ...Object.fromEntries(header),
+    }),
+  );
   const dataStart = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
 
   const bytes = new Uint8Array(dataStart + dataLength);
@@ -174,7 +174,7 @@ export function serializeSafetensors(
  * The elements of a tensor of floats, always a copy. F16 and BF16 widen without loss.
  * @throws TypeError for a tensor of integers, under the `name` given
  */
-export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Array<ArrayBuffer> {
+export function toFloat32(tensor: StoredTensor, name = "tensor"): Float32Array<ArrayBuffer> {
   const { buffer } = new Uint8Array(tensor.data); // a copy, as the file's bytes may not be aligned
   switch (tensor.dtype) {
     case "F32":
@@ -237,15 +237,6 @@ function duplicateKey(json: string): string | undefined {
   return undefined;
 }
 
-/** JSON of maps in their order: objects would move keys like "1" to the front and lose "__proto__". */
-function stringify(value: unknown): string {
-  if (!(value instanceof Map)) return JSON.stringify(value);
-  const entries = [...(value as Map<string, unknown>)].map(
-    ([key, inner]) => `${JSON.stringify(key)}:${stringify(inner)}`,
-  );
-  return `{${entries.join(",")}}`;
-}
-
 /** A value of the header for an error: short, whatever the file holds. */
 function show(value: unknown): string {
   if (Array.isArray(value)) {
@@ -258,15 +249,10 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isDtype(value: unknown): value is SafetensorsDtype {
+function isDtype(value: unknown): value is StoredDtype {
   return typeof value === "string" && Object.hasOwn(ELEMENT_BYTES, value);
 }
 
 function isSizes(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((n) => Number.isSafeInteger(n) && n >= 0);
-}
-
-/** By UTF-16 code unit: the same order in every locale. */
-function compare(a: string, b: string): number {
-  return a < b ? -1 : Number(a > b);
 }

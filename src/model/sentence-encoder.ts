@@ -1,4 +1,4 @@
-import type { StoredTensor } from "../files/safetensors.ts";
+import type { SafetensorsTensor } from "../files/safetensors.ts";
 import { Arena, size } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
@@ -35,7 +35,7 @@ export class SentenceEncoder {
   constructor(
     module: WebAssembly.Module,
     config: ModelConfig,
-    tensors: ReadonlyMap<string, StoredTensor>,
+    tensors: ReadonlyMap<string, SafetensorsTensor>,
     file: string,
   ) {
     this.config = config;

@@ -1,5 +1,5 @@
 import { FormatError } from "../errors.ts";
-import { type StoredTensor, toFloat32 } from "../files/safetensors.ts";
+import { type SafetensorsTensor, toFloat32 } from "../files/safetensors.ts";
 import { size, type Tensor } from "../runtime/arena.ts";
 
 /**
@@ -10,7 +10,7 @@ import { size, type Tensor } from "../runtime/arena.ts";
 export function loadWeights(
   buffer: ArrayBufferLike,
   named: readonly Tensor[],
-  tensors: ReadonlyMap<string, StoredTensor>,
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
   file: string,
 ): void {
   for (const { name, ptr, shape, dtype } of named) {
@@ -33,7 +33,7 @@ export function loadWeights(
 export function storeWeights(
   buffer: ArrayBufferLike,
   named: readonly Tensor[],
-): [string, StoredTensor][] {
+): [string, SafetensorsTensor][] {
   return named.map(({ name, ptr, shape, dtype }) => {
     const bytes = size(shape) * (dtype === "I8" ? 1 : 4);
     return [name, { dtype, shape: [...shape], data: new Uint8Array(buffer, ptr, bytes).slice() }];

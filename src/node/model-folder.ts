@@ -5,7 +5,11 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
-import { parseSafetensors, serializeSafetensors, type StoredTensor } from "../files/safetensors.ts";
+import {
+  parseSafetensors,
+  serializeSafetensors,
+  type SafetensorsTensor,
+} from "../files/safetensors.ts";
 import { type ModelConfig, parseConfig, serializeConfig } from "../model/config.ts";
 import { SentenceEncoder } from "../model/sentence-encoder.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -16,7 +20,7 @@ export interface ModelFolder {
   readonly path: string;
   readonly config: ModelConfig;
   readonly tokenizerJson: object;
-  readonly tensors: ReadonlyMap<string, StoredTensor>;
+  readonly tensors: ReadonlyMap<string, SafetensorsTensor>;
   /** Path of the weights, for errors. */
   readonly weightsFile: string;
 }
@@ -55,7 +59,9 @@ export async function writeModelFolder(
     config,
     tokenizerJson,
     tensors,
-  }: Pick<ModelFolder, "config" | "tokenizerJson"> & { tensors: Iterable<[string, StoredTensor]> },
+  }: Pick<ModelFolder, "config" | "tokenizerJson"> & {
+    tensors: Iterable<[string, SafetensorsTensor]>;
+  },
 ): Promise<void> {
   await mkdir(path, { recursive: true });
   const json = (value: object): Uint8Array =>

@@ -1,4 +1,4 @@
-import type { StoredTensor } from "../files/safetensors.ts";
+import type { SafetensorsTensor } from "../files/safetensors.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { type Linear, planInference } from "../model/inference.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
@@ -13,9 +13,9 @@ import type { Kernels } from "../runtime/kernels.ts";
 export function quantizeInt8(
   module: WebAssembly.Module,
   config: ModelConfig,
-  tensors: ReadonlyMap<string, StoredTensor>,
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
   file: string,
-): { config: ModelConfig; tensors: [string, StoredTensor][] } {
+): { config: ModelConfig; tensors: [string, SafetensorsTensor][] } {
   if (config.dtype !== "f32")
     throw new RangeError(`${file}: already ${config.dtype}; quantize the f32 model instead`);
   const quantized: ModelConfig = { ...config, dtype: "int8" };

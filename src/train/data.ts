@@ -3,7 +3,7 @@ import { permutation, RandomStream, STREAM } from "./random.ts";
 
 /** Sentences as token ids, end to end: millions of them cost four bytes a token. */
 export interface TokenizedCorpus {
-  readonly tokens: Int32Array;
+  readonly tokens: Int32Array<ArrayBuffer>;
   /** [sentences + 1]: where each sentence begins in `tokens`. */
   readonly offsets: Uint32Array;
   /** [sentences]: equal for sentences with equal tokens, which must not be each other's negatives. */

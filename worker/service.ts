@@ -1,0 +1,97 @@
+/** What the routes of `app.ts` work with, and how it comes out of a set of files. */
+import { FormatError } from "../src/errors.ts";
+import { parseSafetensors, toFloat32 } from "../src/files/safetensors.ts";
+import { parseConfig } from "../src/model/config.ts";
+import { SentenceEncoder } from "../src/model/sentence-encoder.ts";
+import { FlatIndex } from "../src/search/flat-index.ts";
+import { Tokenizer } from "../src/tokenizer/tokenizer.ts";
+
+export interface Service {
+  /** The name that clients call the model by. */
+  readonly model: string;
+  readonly tokenizer: Tokenizer;
+  readonly encoder: SentenceEncoder;
+  /** Absent when there is nothing to search. */
+  readonly index: FlatIndex | undefined;
+}
+
+/** Answers a path such as `/model/config.json`; a file that is not there is a 404. */
+export type FetchAsset = (path: string) => Promise<Response>;
+
+const CONFIG = "/model/config.json";
+const TOKENIZER = "/model/tokenizer.json";
+const WEIGHTS = "/model/model.safetensors";
+const TEXTS = "/search/texts.json";
+const VECTORS = "/search/vectors.safetensors";
+
+/**
+ * Loads the model under `/model`, and the index under `/search` if there is one. `module` is the edge binary (or
+ * portable), compiled.
+ * @throws Error for a file that is absent; FormatError for one that cannot be what it should be
+ */
+export async function loadService(
+  fetchAsset: FetchAsset,
+  module: WebAssembly.Module,
+): Promise<Service> {
+  const [config, tokenizer, weights, texts, vectors] = await Promise.all([
+    readJson(CONFIG, fetchAsset),
+    readJson(TOKENIZER, fetchAsset),
+    readBytes(WEIGHTS, fetchAsset),
+    readOptional(TEXTS, fetchAsset),
+    readOptional(VECTORS, fetchAsset),
+  ]);
+  const { tensors } = parseSafetensors(weights, WEIGHTS);
+  const encoder = new SentenceEncoder(module, parseConfig(config, CONFIG), tensors, WEIGHTS);
+  const name = (config as Record<string, unknown>)["_name_or_path"];
+  return {
+    model: typeof name === "string" && name !== "" ? name : "simcse-edge",
+    tokenizer: new Tokenizer(tokenizer),
+    encoder,
+    index: texts && vectors && parseIndex(module, texts, vectors, encoder.dimension),
+  };
+}
+
+function parseIndex(
+  module: WebAssembly.Module,
+  textsFile: Uint8Array,
+  vectorsFile: Uint8Array,
+  dimension: number,
+): FlatIndex {
+  const texts = parseJson(textsFile, TEXTS) as unknown;
+  if (!Array.isArray(texts) || !texts.every((text) => typeof text === "string")) {
+    throw new FormatError(`${TEXTS}: expected an array of strings`);
+  }
+  const stored = parseSafetensors(vectorsFile, VECTORS).tensors.get("vectors");
+  const shape = [texts.length, dimension].join(", ");
+  if (stored?.dtype !== "F32" || stored.shape.join(", ") !== shape) {
+    const found = stored ? `${stored.dtype} [${stored.shape.join(", ")}]` : "none";
+    throw new FormatError(`vectors: expected F32 [${shape}], found ${found} in ${VECTORS}`);
+  }
+  return new FlatIndex(module, texts, toFloat32(stored), dimension);
+}
+
+async function readOptional(path: string, fetchAsset: FetchAsset): Promise<Uint8Array | undefined> {
+  const response = await fetchAsset(path);
+  if (response.ok) return new Uint8Array(await response.arrayBuffer());
+  await response.body?.cancel();
+  if (response.status === 404) return undefined;
+  throw new Error(`${path}: cannot be read, status ${response.status}`);
+}
+
+async function readBytes(path: string, fetchAsset: FetchAsset): Promise<Uint8Array> {
+  const bytes = await readOptional(path, fetchAsset);
+  if (!bytes) throw new Error(`${path}: absent; export the model again`);
+  return bytes;
+}
+
+async function readJson(path: string, fetchAsset: FetchAsset): Promise<object> {
+  return parseJson(await readBytes(path, fetchAsset), path);
+}
+
+function parseJson(bytes: Uint8Array, path: string): object {
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes)) as object;
+  } catch (cause) {
+    throw new FormatError(`${path}: not JSON`, { cause });
+  }
+}

@@ -1,0 +1,16 @@
+/** The parts of the Workers runtime that `index.ts` touches. */
+
+declare module "*.wasm" {
+  const module: WebAssembly.Module;
+  export default module;
+}
+
+declare module "cloudflare:workers" {
+  export const env: { readonly ASSETS: { fetch(url: string): Promise<Response> } };
+  /** Lets a promise outlive the request that began it. */
+  export function waitUntil(promise: Promise<unknown>): void;
+}
+
+interface ExportedHandler {
+  fetch(request: Request): Response | Promise<Response>;
+}
