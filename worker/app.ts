@@ -76,7 +76,9 @@ const EmbeddingsRequest = v.object({
     v.picklist(["float", "base64"], 'expected "float" or "base64"'),
     "float",
   ),
-  dimensions: v.optional(v.pipe(v.number("expected a number"), v.integer("expected a whole number"))),
+  dimensions: v.optional(
+    v.pipe(v.number("expected a number"), v.integer("expected a whole number")),
+  ),
 });
 
 const SearchRequest = v.object({
@@ -162,12 +164,124 @@ export function createApp(loadService: () => Promise<Service>, fetchPage?: Fetch
     const request = parse(EmbeddingsRequest, await c.req.text());
     const { model, encoder, tokenizer } = await service();
     if (request.model !== undefined && request.model !== model) {
-      throw new ApiError(404, `model: ${JSON.stringify(request.model)} is not served here, ${JSON.stringify(model)} is`, { param: "model", code: "model_not_found" });
+      const message = `"${request.model}" is not served here; use "${model}"`;
+      throw new ApiError(404, `model: ${message}`, { param: "model", code: "model_not_found" });
     }
-    const { dimensions = encoder.dimension } = request;
-    if (!(dimensions >= 1 && dimensions <= encoder.dimension)) {
-      throw new ApiError(400, `dimensions: expected 1 to ${encoder.dimension}, found ${dimensions}`, { param: "dimensions" });
+    const { input, encoding_format, dimensions = encoder.dimension } = request;
+    if (dimensions < 1 || dimensions > encoder.dimension) {
+      const message = `expected 1 to ${encoder.dimension}, found ${dimensions}`;
+      throw new ApiError(400, `dimensions: ${message}`, { param: "dimensions" });
     }
+    const tokenIds = tokenize({ encoder, tokenizer }, input, "input");
+    const data = encoder.encode(tokenIds).map((whole, index) => {
+      const vector = truncate(whole, dimensions);
+      const embedding = encoding_format === "base64" ? toBase64(vector) : Array.from(vector);
+      return { object: "embedding", index, embedding };
+    });
+    const tokens = tokenIds.reduce((sum, ids) => sum + ids.length, 0);
+    const usage = { prompt_tokens: tokens, total_tokens: tokens };
+    return c.json({ object: "list", data, model, usage });
   });
+
+  app.get("/v1/models", async (c) => {
+    const { model } = await service();
+    const data = [{ id: model, object: "model", created: 0, owned_by: "simcse-edge" }];
+    return c.json({ object: "list", data });
+  });
+
+  app.post("/search", async (c) => {
+    const { query, top_k: topK, threshold } = parse(SearchRequest, await c.req.text());
+    const { encoder, tokenizer, index } = await service();
+    if (!index) throw new ApiError(404, "there are no sentences to search here");
+    const [vector] = encoder.encode(tokenize({ encoder, tokenizer }, [query], "query"));
+    return c.json({ results: index.search(vector!, { topK, threshold }) });
+  });
+
+  app.get("/info", async (c) => {
+    const { model, encoder, index } = await service();
+    const { maxLength, pooling, dtype } = encoder.config;
+    return c.json({
+      model,
+      dimension: encoder.dimension,
+      max_length: maxLength,
+      pooling,
+      dtype,
+      sentences: index?.texts.length ?? 0,
+    });
+  });
+
+  app.get("/health", async (c) => {
+    await service();
+    return c.json({ status: "ok" });
+  });
+
+  if (fetchPage) {
+    for (const path of PAGE) {
+      app.get(path, async (c) => {
+        const file = await fetchPage(path);
+        return file.ok ? new Response(file.body, file) : c.notFound();
+      });
+    }
+  }
   return app;
+}
+
+/** Reads a JSON body, or says which field is wrong and how. */
+function parse<S extends v.GenericSchema>(schema: S, body: string): v.InferOutput<S> {
+  let json: unknown;
+  try {
+    json = JSON.parse(body);
+  } catch {
+    throw new ApiError(400, "the body is not JSON");
+  }
+  const { success, issues, output } = v.safeParse(schema, json, { abortEarly: true });
+  if (success) return output;
+  const [{ message, path = [] }] = issues;
+  const param = path.map(({ key }) => (typeof key === "number" ? `[${key}]` : key)).join("");
+  throw new ApiError(400, param ? `${param}: ${message}` : message, { param: param || null });
+}
+
+/** Token ids that the encoder will take, of texts or token ids that a client sent as `param`. */
+function tokenize(
+  { encoder, tokenizer }: Pick<Service, "encoder" | "tokenizer">,
+  inputs: readonly (string | readonly number[])[],
+  param: string,
+): ArrayLike<number>[] {
+  const {
+    maxLength,
+    encoder: { vocabSize },
+  } = encoder.config;
+  return inputs.map((input, i) => {
+    const fail = (message: string): never => {
+      const name = inputs.length === 1 ? param : `${param}[${i}]`;
+      throw new ApiError(400, `${name}: ${message}`, { param: name });
+    };
+    if (typeof input === "string") {
+      const { ids, truncated } = tokenizer.encode(input, maxLength);
+      return truncated ? fail(`longer than the model's ${maxLength} tokens`) : ids;
+    }
+    if (input.length > maxLength) fail(`longer than the model's ${maxLength} tokens`);
+    const alien = input.find((id) => id < 0 || id >= vocabSize);
+    if (alien !== undefined) fail(`token id ${alien} is outside the vocabulary of ${vocabSize}`);
+    return input;
+  });
+}
+
+/** The first components of a unit vector, as a unit vector (Matryoshka embeddings). */
+function truncate(vector: Float32Array, dimensions: number): Float32Array {
+  if (!vector.every(Number.isFinite)) throw new Error("internal: an embedding is not finite");
+  if (dimensions === vector.length) return vector;
+  const head = vector.subarray(0, dimensions);
+  const norm = Math.sqrt(head.reduce((sum, x) => sum + x * x, 0));
+  return head.map((x) => x / Math.max(norm, 1e-12));
+}
+
+/** Little-endian float32 in base64. Workers have a native encoder, Node 24 has not. */
+function toBase64(vector: Float32Array): string {
+  const bytes: Uint8Array & { toBase64?: () => string } = new Uint8Array(
+    vector.buffer,
+    vector.byteOffset,
+    vector.byteLength,
+  );
+  return bytes.toBase64?.() ?? btoa(Array.from(bytes, (b) => String.fromCharCode(b)).join(""));
 }

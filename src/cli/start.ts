@@ -55,7 +55,7 @@ export async function start(options: StartOptions): Promise<void> {
       `${corpus}: ${count(sentences.length)} sentences from the documentation of ${count(files)} installed files`,
     );
   } else {
-    const { sentences } = await readCorpus(corpus);
+    const sentences = await readCorpus(corpus);
     note(`${corpus}: ${count(sentences.length)} sentences`);
   }
 
@@ -113,7 +113,7 @@ export async function start(options: StartOptions): Promise<void> {
 
   heading(`6. A Worker`);
   const project = join(options.output, "worker");
-  const { sentences } = await readCorpus(corpus);
+  const sentences = await readCorpus(corpus);
   const texts = sentences.slice(0, INDEXED);
   const model = await openModel(await readModelFolder(int8));
   const { dimension } = model.encoder;

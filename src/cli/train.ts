@@ -51,7 +51,7 @@ export async function train(options: TrainOptions): Promise<void> {
       `--max-length ${options.maxLength}: ${options.model} takes at most ${config.maxLength} tokens`,
     );
   }
-  const { sentences } = await readCorpus(options.corpus);
+  const sentences = await readCorpus(options.corpus);
   const corpus = tokenizeCorpus(sentences, new Tokenizer(folder.tokenizerJson), options.maxLength);
   note(
     `${options.corpus}: ${count(sentences.length)} sentences, ${count(corpus.tokens.length)} tokens; ` +

@@ -21,7 +21,7 @@ export async function vocab({
   minFrequency,
   cased,
 }: VocabOptions): Promise<void> {
-  const { sentences } = await readCorpus(corpus);
+  const sentences = await readCorpus(corpus);
   const json = trainWordPiece(sentences, { vocabSize: size, minFrequency, lowercase: !cased });
   await writeFileAtomic(output, new TextEncoder().encode(`${JSON.stringify(json, null, 1)}\n`));
   const pieces = Object.keys(json.model.vocab).length;

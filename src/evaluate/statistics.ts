@@ -129,7 +129,7 @@ function correlation(x: ArrayLike<number>, y: ArrayLike<number>, counts: Uint32A
     yy += count * dy * dy;
     xy += count * dx * dy;
   }
-  return Math.min(1, Math.max(-1, xy / (Math.sqrt(xx) * Math.sqrt(yy))));
+  return Math.min(1, Math.max(-1, xy / Math.sqrt(xx * yy)));
 }
 
 /** Linear between the two nearest of the sorted values; NaN of none. */

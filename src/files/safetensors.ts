@@ -8,10 +8,10 @@ const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1, I32: 4, I64: 8 } 
 const MAX_HEADER = 100_000_000; // the limit of the reference implementation
 const ALIGNMENT = 64; // of the data within a file we write: a cache line
 
-export type StoredDtype = keyof typeof ELEMENT_BYTES;
+export type SafetensorsDtype = keyof typeof ELEMENT_BYTES;
 
-export interface StoredTensor {
-  readonly dtype: StoredDtype;
+export interface SafetensorsTensor {
+  readonly dtype: SafetensorsDtype;
   readonly shape: readonly number[];
   /** Little-endian elements, row by row. */
   readonly data: Uint8Array;
@@ -19,7 +19,7 @@ export interface StoredTensor {
 
 export interface Safetensors {
   /** In the order of their data. */
-  readonly tensors: Map<string, StoredTensor>;
+  readonly tensors: Map<string, SafetensorsTensor>;
   /** Has no prototype, so every key is the file's own. */
   readonly metadata: Record<string, string>;
 }
@@ -48,13 +48,15 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
   const headerLength = Number(claimed);
   const dataStart = 8 + headerLength;
   if (dataStart > bytes.length) {
-    fail(`the header claims ${claimed} bytes, found ${bytes.length - 8}; is the file cut off?`);
+    fail(
+      `the header claims ${claimed} bytes, found only ${bytes.length - 8}; is the file cut off?`,
+    );
   }
   const dataLength = bytes.length - dataStart;
 
   const header = parseHeader(bytes.subarray(8, dataStart), fail);
   const metadata = Object.create(null) as Record<string, string>;
-  const found: { key: string; tensor: StoredTensor; begin: number; end: number }[] = [];
+  const found: { key: string; tensor: SafetensorsTensor; begin: number; end: number }[] = [];
   for (const [key, value] of Object.entries(header)) {
     if (key === "__metadata__") {
       const entries = Object.entries(isObject(value) ? value : fail("__metadata__ is no object"));
@@ -102,7 +104,7 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
   }
 
   found.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const tensors = new Map<string, StoredTensor>();
+  const tensors = new Map<string, SafetensorsTensor>();
   let covered = 0;
   let previous = "the header";
   for (const { key, tensor, begin, end } of found) {
@@ -128,7 +130,7 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
  * @throws RangeError for a name used twice or reserved, and for data of another size than their shape
  */
 export function serializeSafetensors(
-  tensors: Iterable<readonly [name: string, tensor: StoredTensor]>,
+  tensors: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
   const sorted = [...tensors].toSorted(
@@ -174,7 +176,7 @@ export function serializeSafetensors(
  * The elements of a tensor of floats, always a copy. F16 and BF16 widen without loss.
  * @throws TypeError for a tensor of integers, under the `name` given
  */
-export function toFloat32(tensor: StoredTensor, name = "tensor"): Float32Array<ArrayBuffer> {
+export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Array<ArrayBuffer> {
   const { buffer } = new Uint8Array(tensor.data); // a copy, as the file's bytes may not be aligned
   switch (tensor.dtype) {
     case "F32":
@@ -240,7 +242,8 @@ function duplicateKey(json: string): string | undefined {
 /** A value of the header for an error: short, whatever the file holds. */
 function show(value: unknown): string {
   if (Array.isArray(value)) {
-    return `[${value.slice(0, 8).map(show).join(", ")}${value.length > 8 ? ", …" : ""}]`;
+    const items = value.slice(0, 8).map((item) => (Array.isArray(item) ? "[…]" : show(item)));
+    return `[${items.join(", ")}${value.length > 8 ? ", …" : ""}]`;
   }
   return isObject(value) ? "an object" : (JSON.stringify(value) ?? "nothing").slice(0, 60);
 }
@@ -249,7 +252,7 @@ function isObject(value: unknown): value is Record<string, unknown> {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
-function isDtype(value: unknown): value is StoredDtype {
+function isDtype(value: unknown): value is SafetensorsDtype {
   return typeof value === "string" && Object.hasOwn(ELEMENT_BYTES, value);
 }
 

@@ -12,15 +12,10 @@ const TEMPORARY = /\.tmp-(\d+)-[0-9a-f]{8}$/;
  */
 export async function writeFileAtomic(
   path: string,
-  contents: string | Uint8Array | Iterable<Uint8Array>,
+  contents: Uint8Array | Iterable<Uint8Array>,
 ): Promise<void> {
   const temporary = `${path}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`;
-  const chunks =
-    typeof contents === "string"
-      ? [Buffer.from(contents)]
-      : contents instanceof Uint8Array
-        ? [contents]
-        : contents;
+  const chunks = contents instanceof Uint8Array ? [contents] : contents;
   let bytes = 0;
   try {
     const file = await open(temporary, "wx");

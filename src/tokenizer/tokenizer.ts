@@ -1,0 +1,142 @@
+import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
+import { FormatError } from "../errors.ts";
+
+/** A text as the encoder reads it. */
+export interface Encoding {
+  /** Token ids, special tokens included, at most the maximum length. */
+  readonly ids: Int32Array;
+  /**
+   * Tokens without truncation, special tokens included. Of a text with more than 100 characters per token of the
+   * maximum length only a beginning is read: a lower bound.
+   */
+  readonly length: number;
+  readonly truncated: boolean;
+}
+
+/** Characters read at first, per token of the maximum length: more than prose ever has. */
+const CHARACTERS_PER_TOKEN = 100;
+/** Most pieces of a word in WordPiece, and so the most that can differ between a text and a beginning of it. */
+const LAST_WORD = 100;
+
+/** The declarations of @huggingface/tokenizers do not resolve under `nodenext`; these are the parts used. */
+interface Inner {
+  encode(text: string): { ids: number[] };
+  token_to_id(token: string): number | undefined;
+  get_vocab(): Map<string, number>;
+}
+
+/** What a `tokenizer.json` may leave out and @huggingface/tokenizers demands. */
+const DEFAULTS = {
+  added_tokens: [],
+  normalizer: null,
+  pre_tokenizer: null,
+  post_processor: null,
+  decoder: null,
+};
+
+/**
+ * Texts to token ids by the rules of a Hugging Face `tokenizer.json` of the BERT ([CLS] text [SEP]) or RoBERTa family
+ * (<s> text </s>). Every string has an encoding, also one with lone surrogates or NULs, or with nothing at all.
+ *
+ *     const tokenizer = new Tokenizer(trainWordPiece(["a cat", "a cat"], { vocabSize: 100 }));
+ *     tokenizer.encode("A cat", 32).ids; // Int32Array(4) [ 2, 5, 11, 3 ]
+ */
+export class Tokenizer {
+  /** One past the largest id: the rows that the table of word embeddings needs. */
+  readonly vocabSize: number;
+  readonly padId: number;
+  readonly unkId: number;
+  readonly clsId: number;
+  readonly sepId: number;
+  readonly maskId: number;
+  readonly #inner: Inner;
+
+  /**
+   * `json` is a parsed `tokenizer.json`, `config` a parsed `tokenizer_config.json`, which these families can do without.
+   * @throws FormatError when it is none, lacks a special token, or does not put [CLS] and [SEP] round a text
+   */
+  constructor(json: object, config: object = {}) {
+    checkVocabulary(json);
+    try {
+      this.#inner = new HuggingFaceTokenizer({ ...DEFAULTS, ...json }, config);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new FormatError(`tokenizer.json: @huggingface/tokenizers cannot use it: ${reason}`, {
+        cause: error,
+      });
+    }
+    let size = 0;
+    for (const id of this.#inner.get_vocab().values()) size = Math.max(size, id + 1);
+    this.vocabSize = size;
+    this.padId = this.#special("[PAD]", "<pad>");
+    this.unkId = this.#special("[UNK]", "<unk>");
+    this.clsId = this.#special("[CLS]", "<s>");
+    this.sepId = this.#special("[SEP]", "</s>");
+    this.maskId = this.#special("[MASK]", "<mask>");
+    const frame = this.#inner.encode("").ids;
+    if (frame.length !== 2 || frame[0] !== this.clsId || frame[1] !== this.sepId) {
+      throw new FormatError(
+        `tokenizer.json: expected a post_processor that makes the empty text ` +
+          `[${this.clsId}, ${this.sepId}], the ids of [CLS] and [SEP], found [${frame.join(", ")}]; ` +
+          `use the tokenizer of a BERT or RoBERTa encoder`,
+      );
+    }
+  }
+
+  /**
+   * Token ids of a text, cut in the middle of nothing but the text: [CLS] stays first and [SEP] last. Of a very long text
+   * only a beginning is tokenized, of 100 characters per token and then twice as many until the tokens suffice whatever
+   * follows; the ids are those of the whole text, unless byte-level BPE splits one word into more than 100 pieces.
+   * @throws RangeError when `maxLength` has no room for [CLS] and [SEP]
+   */
+  encode(text: string, maxLength: number): Encoding {
+    if (!Number.isInteger(maxLength) || maxLength < 2) {
+      throw new RangeError(
+        `maxLength ${maxLength}: expected a whole number of at least 2, the room of [CLS] and [SEP]`,
+      );
+    }
+    let read = CHARACTERS_PER_TOKEN * maxLength;
+    let tokens = this.#inner.encode(text.slice(0, read)).ids;
+    while (read < text.length && tokens.length < maxLength + LAST_WORD) {
+      read *= 2;
+      tokens = this.#inner.encode(text.slice(0, read)).ids;
+    }
+    const truncated = tokens.length > maxLength;
+    const ids = Int32Array.from(truncated ? tokens.slice(0, maxLength) : tokens);
+    if (truncated) ids[maxLength - 1] = this.sepId;
+    return { ids, length: tokens.length, truncated };
+  }
+
+  #special(bert: string, roberta: string): number {
+    const id = this.#inner.token_to_id(bert) ?? this.#inner.token_to_id(roberta);
+    if (id !== undefined) return id;
+    throw new FormatError(
+      `tokenizer.json: expected ${bert} or ${roberta} in its vocabulary of ${this.vocabSize}, found ` +
+        `neither; use the tokenizer of a BERT or RoBERTa encoder`,
+    );
+  }
+}
+
+/** An id that is no row of a table would only be noticed by a kernel. */
+function checkVocabulary(json: object): void {
+  const model = "model" in json ? json.model : undefined;
+  const vocab = typeof model === "object" && model !== null && "vocab" in model && model.vocab;
+  if (typeof vocab !== "object" || vocab === null) {
+    const keys = Object.keys(json).slice(0, 8).join(", ");
+    throw new FormatError(
+      `tokenizer.json: expected an object with model.vocab, found ${keys === "" ? "no keys" : `the keys ${keys}`}; ` +
+        `save the tokenizer with the "tokenizers" library (fast, not vocab.txt)`,
+    );
+  }
+  if (Array.isArray(vocab)) return;
+  const token = Object.keys(vocab).find((key) => {
+    const id: unknown = (vocab as Record<string, unknown>)[key];
+    return !Number.isInteger(id) || (id as number) < 0;
+  });
+  if (token !== undefined) {
+    const id = String((vocab as Record<string, unknown>)[token]);
+    throw new FormatError(
+      `tokenizer.json: expected a whole number as the id of "${token}" in model.vocab, found ${id}`,
+    );
+  }
+}

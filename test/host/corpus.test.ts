@@ -1,0 +1,207 @@
+import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { FormatError, UsageError } from "../../src/errors.ts";
+import { collectCorpus, readCorpus } from "../../src/node/corpus.ts";
+
+const temporary = mkdtempSync(join(tmpdir(), "simcse-corpus-"));
+afterAll(() => rmSync(temporary, { recursive: true }));
+
+let folders = 0;
+/** A folder with these files. */
+function folder(files: Record<string, string | Uint8Array>): string {
+  const root = join(temporary, String(folders++));
+  mkdirSync(root);
+  for (const [path, content] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), content);
+  }
+  return root;
+}
+
+const collect = async (files: Record<string, string>): Promise<string[]> =>
+  (await collectCorpus(folder(files))).sentences;
+
+test("Markdown gives the sentences of its paragraphs and lists without their marks", async () => {
+  const markdown = `---
+title: The front matter of a page is not prose.
+---
+# A heading is not a sentence of the text
+[![The badge of the build](https://ci.example/badge.svg)](https://ci.example)
+
+The **first** paragraph is _wrapped_ over
+two lines with a [link to the manual](https://example.com/a_(b)) in it. It names
+\`inline code\` and the \`<audio>\` element, e.g. Opera's, in one sentence.
+
+- The item of a list is a sentence of its own.
+* \`name\` {string} - The name that an option's description begins with is left out.
+1. Every <b>tag</b> of HTML &amp; every entity is taken away from the text.
+
+> [!NOTE]
+> A quotation is read like any other paragraph.
+
+| The cells of a table | are not prose of the text. |
+
+\`\`\`js
+// The comment in a block of code is not read at all.
+\`\`\`
+
+    The indented block of code is not read either.
+
+Three short words. See https://example.com for the rest of the story. Broken in 1f3c2ab by the author of it.
+<!-- The comment of a page is not prose to be read. -->`;
+  expect(await collect({ "a/readme.md": markdown })).toEqual([
+    "The first paragraph is wrapped over two lines with a link to the manual in it.",
+    "It names inline code and the audio element, e.g. Opera's, in one sentence.",
+    "The item of a list is a sentence of its own.",
+    "The name that an option's description begins with is left out.",
+    "Every tag of HTML & every entity is taken away from the text.",
+    "A quotation is read like any other paragraph.",
+  ]);
+});
+
+test("doc comments give their prose and that of their tags, and other comments nothing", async () => {
+  const source = `
+/** Returns the length of the {@link Text | text} in {@link Unit}. */
+export declare function length(a: Text): number;
+  /**
+   * Wraps the lines of a comment
+   * into one sentence.
+   *
+   * @param {string} [name="a"] - The name of the thing to find.
+   * @param b whether it is
+   *   found by its name or not.
+   * @returns {Promise<void>} A promise of the thing that was found.
+   * @deprecated Since v3, use the other function for it.
+   * @example
+   * The example of a comment is code and not prose.
+   * @since The first version of the package.
+   */
+// A comment of one line is not read at all.
+/* A comment for the reader of the code is not read either. */
+const glob = "src/**/*.ts is not the begin of a comment */";
+/** @license The text of a licence is not prose to learn from. */
+`;
+  expect(await collect({ "a/index.d.ts": source })).toEqual([
+    "Returns the length of the text in Unit.",
+    "Wraps the lines of a comment into one sentence.",
+    "The name of the thing to find.",
+    "whether it is found by its name or not.",
+    "A promise of the thing that was found.",
+    "Since v3, use the other function for it.",
+  ]);
+});
+
+const prose = (name: string): string => `/** The ${name} of the file is a sentence to read. */\n`;
+
+test("licences, change logs, minified and large files, this package and linked folders are left out", async () => {
+  const root = folder({
+    "a/LICENSE.md": "The licence of the package is not a text to learn.",
+    "a/CHANGELOG.md": "The change of the version is not a text to learn.",
+    "a/dist/a.min.js": prose("first"),
+    "a/dist/packed.js": prose("second") + `const a = "${"x".repeat(4000)}";`,
+    "a/dist/large.js": prose("third") + "let a;\n".repeat(160_000),
+    "a/data.json": prose("fourth"),
+    "simcse-edge/src/a.ts": prose("fifth"),
+    "b/index.mjs": prose("last"),
+  });
+  symlinkSync(root, join(root, "b", "loop"));
+  expect(await collectCorpus(root)).toEqual({
+    files: 1,
+    found: 1,
+    duplicates: 0,
+    sentences: ["The last of the file is a sentence to read."],
+  });
+});
+
+test("sentences come in the order of paths, and one that differs only in case and spaces comes once", async () => {
+  const root = folder({
+    "b/a.md": "The second package is read later.\n\nthe FIRST package  is read\nfirst.",
+    "a/b.md": "The first package is read first.",
+    "a/a.ts": prose("source"),
+  });
+  expect(await collectCorpus(root)).toEqual({
+    files: 3,
+    found: 4,
+    duplicates: 1,
+    sentences: [
+      "The source of the file is a sentence to read.",
+      "The first package is read first.",
+      "The second package is read later.",
+    ],
+  });
+});
+
+test("a limit keeps that many sentences of whole files, the same for the same seed", async () => {
+  const files = Array.from({ length: 20 }, (_, i) => [
+    `${String.fromCharCode(97 + i)}.md`,
+    `The part ${i} begins with this.\n\nThe part ${i} ends with this.`,
+  ]);
+  const root = folder(Object.fromEntries(files) as Record<string, string>);
+  const all = (await collectCorpus(root)).sentences;
+  const { sentences } = await collectCorpus(root, { limit: 8, seed: 1 });
+  expect(sentences).toHaveLength(8);
+  expect(all.filter((sentence) => sentences.includes(sentence))).toEqual(sentences);
+  expect(sentences.filter((sentence) => sentence.includes("begins"))).toHaveLength(4);
+  expect((await collectCorpus(root, { limit: 8, seed: 1 })).sentences).toEqual(sentences);
+  expect((await collectCorpus(root, { limit: 8, seed: 2 })).sentences).not.toEqual(sentences);
+  expect((await collectCorpus(root, { limit: 1000 })).sentences).toEqual(all);
+  await expect(collectCorpus(root, { limit: 0 })).rejects.toThrow(RangeError);
+});
+
+test("a folder that is missing or without English is an error that names it", async () => {
+  const missing = join(temporary, "missing");
+  await expect(collectCorpus(missing)).rejects.toThrow(UsageError);
+  await expect(collectCorpus(missing)).rejects.toThrow(`${missing}: expected a folder of packages`);
+  const silent = folder({ "a.md": "Der Satz da steht im falschen Land." });
+  await expect(collectCorpus(silent)).rejects.toThrow(FormatError);
+  await expect(collectCorpus(silent)).rejects.toThrow(`${silent}: no English sentence in 1`);
+});
+
+test("the project's own node_modules give at least 20,000 distinct sentences", async () => {
+  const { sentences } = await collectCorpus(join(import.meta.dirname, "../../node_modules"));
+  expect(new Set(sentences.map((sentence) => sentence.toLowerCase())).size).toBe(sentences.length);
+  expect(sentences.length).toBeGreaterThanOrEqual(20_000);
+});
+
+function file(content: string | Uint8Array): string {
+  return join(folder({ "corpus.txt": content }), "corpus.txt");
+}
+
+test("a corpus is one sentence a line, without byte-order mark, blank lines and outer spaces", async () => {
+  expect(await readCorpus(file("\uFEFFa cat \r\n\r\n\t naïve 漢\n \nlast"))).toEqual([
+    "a cat",
+    "naïve 漢",
+    "last",
+  ]);
+});
+
+test("a corpus longer than one read keeps every character of every line", async () => {
+  const lines = Array.from({ length: 9000 }, (_, i) =>
+    `line ${i} ${"é漢😀".repeat(i % 13)}`.trim(),
+  );
+  expect(await readCorpus(file(lines.join("\n")))).toEqual(lines);
+});
+
+test("a corpus that is missing, a folder, empty, binary or not UTF-8 is an error that says so", async () => {
+  const missing = join(temporary, "missing.txt");
+  await expect(readCorpus(missing)).rejects.toThrow(UsageError);
+  await expect(readCorpus(missing)).rejects.toThrow(
+    `${missing}: expected UTF-8 text with one sentence a line, but it cannot be read (ENOENT`,
+  );
+  await expect(readCorpus(temporary)).rejects.toThrow("EISDIR");
+  const cases: [string | Uint8Array, string][] = [
+    ["", "found 0 bytes without a line of text"],
+    ["\n \r\n", "found 4 bytes without a line of text"],
+    ["a cat\0", "found a NUL at byte 5"],
+    [Uint8Array.of(97, 0xff, 10), "not UTF-8"],
+    [Uint8Array.of(97, 0xe6), "not UTF-8"],
+  ];
+  for (const [content, message] of cases) {
+    const path = file(content);
+    await expect(readCorpus(path)).rejects.toThrow(FormatError);
+    await expect(readCorpus(path)).rejects.toThrow(`${path}: found `);
+    await expect(readCorpus(path)).rejects.toThrow(message);
+  }
+});

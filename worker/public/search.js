@@ -1,0 +1,92 @@
+/** The search page: one form, one list. Whatever a server sends is shown as text, never as markup. */
+const form = document.querySelector("#form");
+const query = document.querySelector("#query");
+const status = document.querySelector("#status");
+const results = document.querySelector("#results");
+const info = document.querySelector("#info");
+
+let latest = 0;
+
+/** The body of an answer, or an error a reader can act on. */
+async function request(path, init) {
+  let response;
+  try {
+    response = await fetch(path, init);
+  } catch {
+    throw new Error("The server cannot be reached. Check the connection and search again.");
+  }
+  const body = await response.json().catch(() => undefined);
+  if (response.ok && body) return body;
+  throw new Error(body?.error?.message ?? `The server answered with status ${response.status}.`);
+}
+
+function element(name, className, text) {
+  const node = document.createElement(name);
+  node.className = className;
+  node.textContent = text;
+  return node;
+}
+
+function show(message, { error = false } = {}) {
+  status.textContent = message;
+  status.classList.toggle("error", error);
+  query.toggleAttribute("aria-invalid", error);
+}
+
+function resultItem({ text, score }) {
+  const item = document.createElement("li");
+  const bar = element("span", "bar", "");
+  bar.setAttribute("aria-hidden", "true");
+  const fill = element("span", "fill", "");
+  fill.style.width = `${100 * Math.min(1, Math.max(0, score))}%`;
+  bar.append(fill);
+  const value = element("span", "score", score.toFixed(3));
+  value.title = "cosine similarity";
+  item.append(element("p", "text", text), bar, value);
+  return item;
+}
+
+async function search() {
+  const turn = ++latest;
+  const text = query.value.trim();
+  results.replaceChildren();
+  if (text === "") {
+    show("Type a sentence to search for.", { error: true });
+    query.focus();
+    return;
+  }
+  show("Searching …");
+  const start = performance.now();
+  try {
+    const found = await request("/search", {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ query: text, top_k: 10 }),
+    });
+    if (turn !== latest) return;
+    const milliseconds = Math.round(performance.now() - start);
+    const count = found.results.length;
+    if (count === 0) show("No sentence comes near that.");
+    else show(`${count} nearest ${count === 1 ? "sentence" : "sentences"} in ${milliseconds} ms`);
+    results.replaceChildren(...found.results.map(resultItem));
+  } catch (error) {
+    if (turn === latest) show(error.message, { error: true });
+  }
+}
+
+async function describe() {
+  try {
+    const { model, dimension, sentences } = await request("/info");
+    const count = sentences.toLocaleString("en");
+    info.textContent = `${model} · ${dimension} dimensions · ${count} sentences`;
+    if (sentences === 0) show("This Worker has no sentences to search; it serves embeddings only.");
+  } catch (error) {
+    info.textContent = error.message;
+  }
+}
+
+form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  void search();
+});
+void describe();
