@@ -1,5 +1,6 @@
 import type { Command } from "commander";
 import { Option } from "commander";
+import { UsageError } from "../errors.ts";
 import { type ModelConfig, type Pooling, POOLINGS, validateEncoder } from "../model/config.ts";
 import { planParameters } from "../model/parameters.ts";
 import { storeWeights } from "../model/weights.ts";
@@ -43,7 +44,11 @@ export async function init(options: InitOptions): Promise<void> {
     maxLength: options.maxLength,
     dtype: "f32",
   };
-  validateEncoder(config.encoder, "init");
+  try {
+    validateEncoder(config.encoder, "init");
+  } catch (error) {
+    throw new UsageError((error as Error).message, { cause: error });
+  }
   const arena = new Arena(64);
   const weights = planParameters(arena, config.encoder, config.pooling === "cls");
   const buffer = new ArrayBuffer(arena.top);

@@ -49,7 +49,7 @@ export async function start(options: StartOptions): Promise<void> {
   heading(`1. Corpus`);
   if (options.corpus === undefined) {
     const modules = resolve(PACKAGE, "node_modules");
-    const { sentences, files } = await collectCorpus(modules, {});
+    const { sentences, files } = await collectCorpus(modules);
     await writeFileAtomic(corpus, new TextEncoder().encode(`${sentences.join("\n")}\n`));
     note(
       `${corpus}: ${count(sentences.length)} sentences from the documentation of ${count(files)} installed files`,

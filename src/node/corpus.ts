@@ -5,8 +5,7 @@
 import { createReadStream } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
-import { FormatError, UsageError } from "../errors.ts";
-import { permutation, RandomStream, STREAM } from "../train/random.ts";
+import { FormatError } from "../errors.ts";
 
 /** What a folder gave. */
 export interface CorpusReport {
@@ -32,34 +31,25 @@ const OWN_PACKAGE = "simcse-edge";
 /**
  * Collects the English sentences of the Markdown files and doc comments under a folder, usually `node_modules`, in the
  * order of paths and then of the text, so that neighbours stay neighbours. The same files give the same sentences.
- * `limit` keeps about that many by drawing whole files at random from `seed`; the last one drawn is cut to fit.
  * Links are not followed.
- * @throws UsageError when the folder cannot be read, FormatError when there is no sentence in it
+ * @throws Error when the folder cannot be read, FormatError when there is no sentence in it
  */
-export async function collectCorpus(
-  root: string,
-  options: { limit?: number; seed?: number } = {},
-): Promise<CorpusReport & { sentences: string[] }> {
-  const { limit = Infinity, seed = 0 } = options;
-  if (!(limit >= 1)) throw new RangeError(`limit ${limit}: expected at least one sentence`);
-
+export async function collectCorpus(root: string): Promise<CorpusReport & { sentences: string[] }> {
   const seen = new Set<string>();
-  const perFile: string[][] = [];
+  const sentences: string[] = [];
   let found = 0;
   let files = 0;
   for (const path of await list(root)) {
     const text = await read(path);
     if (text === undefined) continue;
     files++;
-    const kept: string[] = [];
     for (const sentence of MARKDOWN.test(path) ? markdownSentences(text) : commentSentences(text)) {
       found++;
       const key = sentence.toLowerCase().replace(/[.!?:]+$/, "");
       if (seen.has(key)) continue;
       seen.add(key);
-      kept.push(sentence);
+      sentences.push(sentence);
     }
-    if (kept.length > 0) perFile.push(kept);
   }
   if (seen.size === 0) {
     throw new FormatError(
@@ -67,13 +57,12 @@ export async function collectCorpus(
         `give a folder of installed packages, or a text file with one sentence a line`,
     );
   }
-  const sentences = seen.size > limit ? draw(perFile, limit, seed) : perFile.flat();
   return { files, found, duplicates: found - seen.size, sentences };
 }
 
 /**
  * Reads a corpus: UTF-8 text, one sentence a line; a byte-order mark, blank lines and spaces around a line are dropped.
- * @throws UsageError when the file cannot be read, FormatError when it holds no text or is not UTF-8
+ * @throws Error when the file cannot be read, FormatError when it holds no text or is not UTF-8
  */
 export async function readCorpus(file: string): Promise<string[]> {
   const sentences: string[] = [];
@@ -115,9 +104,9 @@ export async function readCorpus(file: string): Promise<string[]> {
   return sentences;
 }
 
-function unreadable(path: string, expected: string, error: unknown): UsageError {
+function unreadable(path: string, expected: string, error: unknown): Error {
   const reason = error instanceof Error ? error.message : String(error);
-  return new UsageError(`${path}: ${expected}, but it cannot be read (${reason}); check the path`, {
+  return new Error(`${path}: ${expected}, but it cannot be read (${reason}); check the path`, {
     cause: error,
   });
 }
@@ -144,17 +133,6 @@ async function read(path: string): Promise<string | undefined> {
   const text = await readFile(path, "utf8");
   const lines = text.split("\n").length;
   return !MARKDOWN.test(path) && text.length > MINIFIED * lines ? undefined : text;
-}
-
-function draw(perFile: readonly string[][], limit: number, seed: number): string[] {
-  const drawn: string[][] = [];
-  let left = limit;
-  for (const f of permutation(perFile.length, new RandomStream(seed, STREAM.order))) {
-    if (left <= 0) break;
-    drawn[f] = perFile[f]!.slice(0, left);
-    left -= drawn[f].length;
-  }
-  return drawn.flat();
 }
 
 /** Tags whose text is prose; that of the others is code, a name or a version. */

@@ -1,5 +1,5 @@
 /** Files that are whole or not there: a process may be killed, and a disk may fill up, at any byte. */
-import { createHash, randomBytes } from "node:crypto";
+import { randomBytes } from "node:crypto";
 import { open, readdir, readFile, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
@@ -71,11 +71,6 @@ export async function readFileOr(path: string, what: string): Promise<Buffer<Arr
           : `cannot be read (${(error as Error).message})`;
     throw new Error(`${path} ${problem}; expected ${what}`, { cause: error });
   }
-}
-
-/** SHA-256 in hexadecimal digits. */
-export function sha256(bytes: Uint8Array): string {
-  return createHash("sha256").update(bytes).digest("hex");
 }
 
 /** Makes a rename last through a loss of power; Windows has no such call for folders. */

@@ -84,9 +84,9 @@ export class Tokenizer {
   }
 
   /**
-   * Token ids of a text, cut in the middle of nothing but the text: [CLS] stays first and [SEP] last. Of a very long text
-   * only a beginning is tokenized, of 100 characters per token and then twice as many until the tokens suffice whatever
-   * follows; the ids are those of the whole text, unless byte-level BPE splits one word into more than 100 pieces.
+   * Token ids of a text: [CLS] stays first and [SEP] last, what is between them is cut to fit. Of a very long text only a
+   * beginning is tokenized: 100 characters per token, then twice as many until the tokens suffice whatever follows. The
+   * ids are those of the whole text, unless byte-level BPE splits a single word into more than 100 pieces.
    * @throws RangeError when `maxLength` has no room for [CLS] and [SEP]
    */
   encode(text: string, maxLength: number): Encoding {
@@ -118,11 +118,12 @@ export class Tokenizer {
 }
 
 /** An id that is no row of a table would only be noticed by a kernel. */
-function checkVocabulary(json: object): void {
-  const model = "model" in json ? json.model : undefined;
+function checkVocabulary(json: unknown): void {
+  const object = typeof json === "object" && json !== null ? json : {};
+  const model = "model" in object ? object.model : undefined;
   const vocab = typeof model === "object" && model !== null && "vocab" in model && model.vocab;
   if (typeof vocab !== "object" || vocab === null) {
-    const keys = Object.keys(json).slice(0, 8).join(", ");
+    const keys = Object.keys(object).slice(0, 8).join(", ");
     throw new FormatError(
       `tokenizer.json: expected an object with model.vocab, found ${keys === "" ? "no keys" : `the keys ${keys}`}; ` +
         `save the tokenizer with the "tokenizers" library (fast, not vocab.txt)`,

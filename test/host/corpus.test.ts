@@ -2,7 +2,7 @@ import { mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { FormatError, UsageError } from "../../src/errors.ts";
+import { FormatError } from "../../src/errors.ts";
 import { collectCorpus, readCorpus } from "../../src/node/corpus.ts";
 
 const temporary = mkdtempSync(join(tmpdir(), "simcse-corpus-"));
@@ -133,26 +133,9 @@ test("sentences come in the order of paths, and one that differs only in case an
   });
 });
 
-test("a limit keeps that many sentences of whole files, the same for the same seed", async () => {
-  const files = Array.from({ length: 20 }, (_, i) => [
-    `${String.fromCharCode(97 + i)}.md`,
-    `The part ${i} begins with this.\n\nThe part ${i} ends with this.`,
-  ]);
-  const root = folder(Object.fromEntries(files) as Record<string, string>);
-  const all = (await collectCorpus(root)).sentences;
-  const { sentences } = await collectCorpus(root, { limit: 8, seed: 1 });
-  expect(sentences).toHaveLength(8);
-  expect(all.filter((sentence) => sentences.includes(sentence))).toEqual(sentences);
-  expect(sentences.filter((sentence) => sentence.includes("begins"))).toHaveLength(4);
-  expect((await collectCorpus(root, { limit: 8, seed: 1 })).sentences).toEqual(sentences);
-  expect((await collectCorpus(root, { limit: 8, seed: 2 })).sentences).not.toEqual(sentences);
-  expect((await collectCorpus(root, { limit: 1000 })).sentences).toEqual(all);
-  await expect(collectCorpus(root, { limit: 0 })).rejects.toThrow(RangeError);
-});
-
 test("a folder that is missing or without English is an error that names it", async () => {
   const missing = join(temporary, "missing");
-  await expect(collectCorpus(missing)).rejects.toThrow(UsageError);
+  await expect(collectCorpus(missing)).rejects.toThrow("cannot be read");
   await expect(collectCorpus(missing)).rejects.toThrow(`${missing}: expected a folder of packages`);
   const silent = folder({ "a.md": "Der Satz da steht im falschen Land." });
   await expect(collectCorpus(silent)).rejects.toThrow(FormatError);
@@ -186,7 +169,7 @@ test("a corpus longer than one read keeps every character of every line", async 
 
 test("a corpus that is missing, a folder, empty, binary or not UTF-8 is an error that says so", async () => {
   const missing = join(temporary, "missing.txt");
-  await expect(readCorpus(missing)).rejects.toThrow(UsageError);
+  await expect(readCorpus(missing)).rejects.toThrow("cannot be read");
   await expect(readCorpus(missing)).rejects.toThrow(
     `${missing}: expected UTF-8 text with one sentence a line, but it cannot be read (ENOENT`,
   );

@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from "node:fs/promis
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { readFileOr, sha256, sweepTemporary, writeFileAtomic } from "../../src/node/files.ts";
+import { readFileOr, sweepTemporary, writeFileAtomic } from "../../src/node/files.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -157,17 +157,6 @@ describe("readFileOr", () => {
     await writeFile(path, "");
     await expect(readFileOr(join(path, "config.json"), "a configuration")).rejects.toThrow(
       /config\.json cannot be read \(ENOTDIR.*\); expected a configuration$/,
-    );
-  });
-});
-
-describe("sha256", () => {
-  it("gives the digests of FIPS 180-2's examples", () => {
-    expect(sha256(bytesOf("abc"))).toBe(
-      "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-    );
-    expect(sha256(new Uint8Array())).toBe(
-      "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
     );
   });
 });

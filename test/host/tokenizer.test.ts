@@ -147,6 +147,7 @@ test("a json that is no tokenizer is a FormatError that says what is missing", (
   );
   const { "[CLS]": _, ...withoutCls } = vocab;
   const cases: [object, string][] = [
+    [JSON.parse("null") as object, "found no keys"],
     [{ model_type: "bert", hidden_size: 8 }, "found the keys model_type, hidden_size"],
     [{ ...json, added_tokens: [], model: { ...json.model, vocab: withoutCls } }, "[CLS] or <s>"],
     [{ ...json, model: { ...json.model, vocab: { ...vocab, sea: -1 } } }, 'id of "sea"'],

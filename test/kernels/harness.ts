@@ -82,7 +82,12 @@ export class Machine {
     return this.#place("F32", shape);
   }
 
-  /** An int8 tensor: packed weights, codes. */
+  /** An int8 tensor that holds `values`. */
+  codes(values: ArrayLike<number>, ...shape: number[]): Tensor {
+    return this.#place("I8", shape, values);
+  }
+
+  /** An int8 tensor to be written: packed weights, codes. */
   bytes(...shape: number[]): Tensor {
     return this.#place("I8", shape);
   }

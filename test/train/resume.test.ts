@@ -13,10 +13,14 @@ const model = join(folder, "untrained");
 const STEPS = 120;
 
 function simcse(...args: string[]): ChildProcess {
-  return spawn(process.execPath, ["src/cli/main.ts", ...args], { stdio: ["ignore", "ignore", "pipe"] });
+  return spawn(process.execPath, ["src/cli/main.ts", ...args], {
+    stdio: ["ignore", "ignore", "pipe"],
+  });
 }
 
-async function finished(child: ChildProcess): Promise<{ code: number | null; signal: string | null; errors: string }> {
+async function finished(
+  child: ChildProcess,
+): Promise<{ code: number | null; signal: string | null; errors: string }> {
   let errors = "";
   child.stderr!.on("data", (chunk: Buffer) => (errors += chunk.toString()));
   const [code, signal] = (await once(child, "close")) as [number | null, string | null];
@@ -44,7 +48,9 @@ async function killDuringWrite(child: ChildProcess, name: string, skip: number):
   while (child.exitCode === null && child.signalCode === null) {
     let names: string[] = [];
     try {
-      names = readdirSync(join(folder, name)).filter((file) => file.startsWith("checkpoint.safetensors.tmp"));
+      names = readdirSync(join(folder, name)).filter((file) =>
+        file.startsWith("checkpoint.safetensors.tmp"),
+      );
     } catch {}
     for (const file of names) seen.add(file);
     if (names.length > 0 && seen.size > skip) {
@@ -58,7 +64,10 @@ async function killDuringWrite(child: ChildProcess, name: string, skip: number):
 
 beforeAll(async () => {
   // Sentences of our own making: any text does.
-  const words = "a the file folder reads writes quickly slowly server client returns opens closes value error name".split(" ");
+  const words =
+    "a the file folder reads writes quickly slowly server client returns opens closes value error name".split(
+      " ",
+    );
   const random = new RandomStream(3, 9);
   const sentence = (): string =>
     Array.from({ length: 5 + random.below(8) }, () => words[random.below(words.length)]).join(" ");
@@ -75,24 +84,29 @@ describe("a run", () => {
   it("of one, two and three threads ends in the same bits", async () => {
     for (const threads of [2, 3]) {
       await succeeds(training(`whole-${threads}`, threads));
-      expect(weights(`whole-${threads}`).equals(weights("whole-1")), `${threads} threads`).toBe(true);
+      expect(weights(`whole-${threads}`).equals(weights("whole-1")), `${threads} threads`).toBe(
+        true,
+      );
     }
   });
 
-  it.each([1, 2])("of %d threads, killed at random moments and resumed, ends in the bits of one that was not", async (threads) => {
-    const name = `killed-${threads}`;
-    const random = new RandomStream(Date.now(), threads);
-    let kills = 0;
-    for (let attempt = 0; attempt < 4; attempt++) {
-      const child = training(name, threads, "--resume");
-      const delay = 300 + random.below(900);
-      setTimeout(() => child.kill("SIGKILL"), delay);
-      if ((await finished(child)).signal === "SIGKILL") kills++;
-    }
-    await succeeds(training(name, threads, "--resume"));
-    expect(kills).toBeGreaterThan(0);
-    expect(weights(name).equals(weights("whole-1"))).toBe(true);
-  });
+  it.each([1, 2])(
+    "of %d threads, killed at random moments and resumed, ends in the bits of one that was not",
+    async (threads) => {
+      const name = `killed-${threads}`;
+      const random = new RandomStream(Date.now(), threads);
+      let kills = 0;
+      for (let attempt = 0; attempt < 4; attempt++) {
+        const child = training(name, threads, "--resume");
+        const delay = 300 + random.below(900);
+        setTimeout(() => child.kill("SIGKILL"), delay);
+        if ((await finished(child)).signal === "SIGKILL") kills++;
+      }
+      await succeeds(training(name, threads, "--resume"));
+      expect(kills).toBeGreaterThan(0);
+      expect(weights(name).equals(weights("whole-1"))).toBe(true);
+    },
+  );
 
   it("killed while it writes checkpoints, and resumed, ends in the bits of one that was not", async () => {
     let kills = 0;
@@ -120,7 +134,9 @@ describe("a run", () => {
 
   it("writes one line of metrics a step, however often it was killed", () => {
     for (const name of ["whole-1", "killed-1", "torn"]) {
-      const lines = readFileSync(join(folder, name, "metrics.jsonl"), "utf8").trim().split("\n");
+      const lines = readFileSync(join(folder, name, "metrics.jsonl"), "utf8")
+        .trim()
+        .split("\n");
       const steps = lines.map((line) => (JSON.parse(line) as { step: number }).step);
       expect(steps, name).toEqual(Array.from({ length: STEPS }, (_, i) => i + 1));
     }
@@ -149,7 +165,9 @@ describe("resuming refuses", () => {
   });
 
   it("other options, naming the first that differs", async () => {
-    const { code, errors } = await finished(training("whole-1", 1, "--resume", "--temperature", "0.1"));
+    const { code, errors } = await finished(
+      training("whole-1", 1, "--resume", "--temperature", "0.1"),
+    );
     expect(code).toBe(1);
     expect(errors).toContain("cannot resume, step.temperature was 0.05, now 0.1");
   });

@@ -1,0 +1,189 @@
+import { describe, expect, it } from "vitest";
+import { gelu } from "../oracle/activation.ts";
+import { centralDifferences, plus } from "../oracle/differences.ts";
+import {
+  expectClose,
+  expectSameBits,
+  INFERENCE_TARGETS,
+  type Program,
+  run,
+  TARGETS,
+  uniform,
+} from "./harness.ts";
+import { expectTeamInvariance } from "./team.ts";
+
+const COUNTS = [0, 4, 8, 12, 60, 64, 68, 1000];
+const inputs = (count: number): Float32Array => uniform(1, count, -6, 6);
+
+type Forward = "geluForward" | "tanhForward";
+type Backward = "geluBackward" | "tanhBackward";
+
+const forward =
+  (kernel: Forward, x: Float32Array, inPlace = false): Program<"y"> =>
+  (m) => {
+    const xs = m.input(x, x.length);
+    const y = inPlace ? xs : m.output(x.length);
+    m.k[kernel](y.ptr, xs.ptr, x.length);
+    return { y };
+  };
+
+/** `saved` is x for GELU and y for tanh. */
+const backward =
+  (kernel: Backward, saved: Float32Array, inPlace = false): Program<"dx"> =>
+  (m) => {
+    const count = saved.length;
+    const dy = m.input(uniform(2, count), count);
+    const dx = inPlace ? dy : m.output(count);
+    m.k[kernel](dx.ptr, dy.ptr, m.input(saved, count).ptr, count);
+    return { dx };
+  };
+
+const add =
+  (count: number, inPlace = false): Program<"y"> =>
+  (m) => {
+    const a = m.input(uniform(1, count), count);
+    const y = inPlace ? a : m.output(count);
+    m.k.addForward(y.ptr, a.ptr, m.input(uniform(2, count), count).ptr, count);
+    return { y };
+  };
+
+const zero =
+  (offset: number, bytes: number): Program<"all"> =>
+  (m) => {
+    const all = m.input(uniform(1, 100), 100);
+    m.k.zero(all.ptr + offset, bytes);
+    return { all };
+  };
+
+/** dy · f'(x), by differences of f at every element. */
+function slopeTimes(f: (x: number) => number, x: Float32Array): Float64Array {
+  const dy = uniform(2, x.length);
+  return Float64Array.from(x, (value, i) => {
+    const at = Float64Array.of(value);
+    return dy[i]! * centralDifferences(() => f(at[0]!), at)[0]!;
+  });
+}
+
+const FUNCTIONS = [
+  { kernel: "geluForward", f: gelu, absolute: 3e-7, relative: 3e-7 },
+  { kernel: "tanhForward", f: Math.tanh, absolute: 4e-7, relative: 0 },
+] as const;
+
+describe.each(INFERENCE_TARGETS)("%s: activations", (target) => {
+  describe.each(FUNCTIONS)("$kernel", ({ kernel, f, absolute, relative }) => {
+    it.each(COUNTS)("equals the float64 oracle, count %d", (count) => {
+      const x = inputs(count);
+      // Φ has absolute error 3e-7, so GELU has it times |x|.
+      const scale = kernel === "geluForward" ? 6 : 1;
+      const y = Float64Array.from(x, f);
+      expectClose(run(target, forward(kernel, x)), { y }, { absolute: absolute * scale, relative });
+    });
+
+    it("may overwrite its input", () => {
+      const x = inputs(60);
+      const apart = run(target, forward(kernel, x));
+      expectSameBits(run(target, forward(kernel, x, true)), apart, "in place");
+    });
+
+    it("has the bits of node", () => {
+      const x = inputs(4096);
+      expectSameBits(run(target, forward(kernel, x)), run("node", forward(kernel, x)), target);
+    });
+  });
+
+  it("gelu(x) - gelu(-x) = x", () => {
+    const x = inputs(1000);
+    const { y } = run(target, forward("geluForward", x));
+    const mirrored = run(
+      target,
+      forward(
+        "geluForward",
+        x.map((v) => -v),
+      ),
+    );
+    const difference = {
+      shape: y.shape,
+      values: y.values.map((v, i) => v - mirrored.y.values[i]!),
+    };
+    expectClose({ difference }, { difference: x }, { absolute: 1e-6 });
+  });
+
+  it("gelu stays within 3e-7 |x| of 0 for large negative x, and of x for large positive x", () => {
+    const x = Float32Array.of(-1e30, -1000, -100, -6, 6, 100, 1000, 1e30);
+    const { y } = run(target, forward("geluForward", x));
+    y.values.forEach((value, i) => {
+      expect(Math.abs(value - Math.max(0, x[i]!)) / Math.abs(x[i]!)).toBeLessThan(3e-7);
+    });
+  });
+
+  it("tanh is odd, bit for bit", () => {
+    const x = inputs(1000);
+    const { y } = run(target, forward("tanhForward", x));
+    const mirrored = run(
+      target,
+      forward(
+        "tanhForward",
+        x.map((v) => -v),
+      ),
+    );
+    const negated = { shape: y.shape, values: y.values.map((v) => -v) };
+    expectSameBits(mirrored, { y: negated }, "tanh(-x)");
+  });
+
+  it.each(COUNTS)("addForward is the float32 sum, count %d", (count) => {
+    const sum = plus(uniform(1, count), uniform(2, count)).map(Math.fround);
+    expectClose(run(target, add(count)), { y: sum }, { absolute: 0 });
+    expectClose(run(target, add(count, true)), { y: sum }, { absolute: 0 });
+  });
+});
+
+describe.each(TARGETS)("%s: gradients of activations", (target) => {
+  it.each(COUNTS)("geluBackward equals central differences of the oracle, count %d", (count) => {
+    const x = inputs(count);
+    const dx = slopeTimes(gelu, x);
+    expectClose(run(target, backward("geluBackward", x)), { dx }, { absolute: 5e-7 });
+  });
+
+  it.each(COUNTS)("tanhBackward equals central differences of the oracle, count %d", (count) => {
+    const x = inputs(count);
+    const dx = slopeTimes(Math.tanh, x);
+    const y = x.map(Math.tanh);
+    expectClose(run(target, backward("tanhBackward", y)), { dx }, { absolute: 3e-7 });
+  });
+
+  it.each(["geluBackward", "tanhBackward"] as const)("%s may overwrite dy", (kernel) => {
+    const saved = uniform(1, 60);
+    const apart = run(target, backward(kernel, saved));
+    expectSameBits(run(target, backward(kernel, saved, true)), apart, "in place");
+  });
+
+  it.each([
+    [0, 0],
+    [0, 400],
+    [0, 4],
+    [4, 60],
+    [4, 64],
+    [4, 68],
+    [36, 200],
+  ])("zero clears its bytes and no other, from byte %d %d of them", (offset, bytes) => {
+    const all = uniform(1, 100).fill(0, offset / 4, (offset + bytes) / 4);
+    expectClose(run(target, zero(offset, bytes)), { all }, { absolute: 0 });
+  });
+});
+
+describe("node: activations by a team", () => {
+  it("of two or three have the bits of one rank", async () => {
+    const programs = [0, 4, 8, 60, 1000].flatMap(
+      (count) =>
+        [
+          [`geluForward ${count}`, forward("geluForward", inputs(count))],
+          [`tanhForward ${count}`, forward("tanhForward", inputs(count))],
+          [`addForward ${count}`, add(count)],
+          [`geluBackward ${count}`, backward("geluBackward", inputs(count), true)],
+          [`tanhBackward ${count}`, backward("tanhBackward", uniform(1, count))],
+          [`zero ${count}`, zero(4, Math.min(count, 392))],
+        ] as const,
+    );
+    await expectTeamInvariance(Object.fromEntries(programs));
+  });
+});

@@ -1,0 +1,164 @@
+import { describe, expect, it } from "vitest";
+import { infoNceScratch } from "../../src/runtime/scratch.ts";
+import { erf, geluSlope } from "../oracle/activation.ts";
+import { expectClose, type Program, run, TARGETS, uniform } from "./harness.ts";
+
+/**
+ * The elementary functions are no exports, so their bounds are measured through kernels that apply little else: exp
+ * through the gradient of InfoNCE's logits, log through their log Σ exp, erf through GELU, tanh through itself.
+ */
+
+const POINTS = 1 << 16;
+
+/** Evenly spaced points, rounded to float32. */
+const sweep = (low: number, high: number, count: number = POINTS): Float32Array =>
+  Float32Array.from({ length: count }, (_, i) => low + ((high - low) * i) / (count - 1));
+
+/** With 1 / (rows · τ) = 1 and log Σ exp = 0, the gradient of a logit off the diagonal is its exponential. */
+const exponentials =
+  (x: Float32Array): Program<"exp"> =>
+  (m) => {
+    const [rows, cols, dimension] = [64, 128, 4];
+    const exp = m.input(x, rows, cols);
+    const units = (n: number): number => m.input(uniform(1, n * dimension), n, dimension).ptr;
+    const zeros = (n: number): number => m.input(new Float32Array(n), n).ptr;
+    m.k.infoNceBackward(
+      m.output(rows, dimension).ptr,
+      m.output(cols, dimension).ptr,
+      exp.ptr,
+      zeros(rows),
+      units(rows),
+      units(cols),
+      zeros(rows),
+      zeros(cols),
+      rows,
+      cols,
+      dimension,
+      1 / rows,
+      m.scratch(infoNceScratch(rows, cols, dimension, 1)),
+    );
+    return { exp };
+  };
+
+/** Whether element i of [64, 128] is off the diagonal. */
+const offDiagonal = (_: number, i: number): boolean => i % 129 !== 0;
+
+/** Anchors and keys without direction have equal logits; the weight w of the hard negative makes log(1 + exp w). */
+const logOnePlusExp =
+  (weights: Float32Array): Program<"log"> =>
+  (m) => {
+    const log = m.output(weights.length);
+    const out = (n: number): number => m.output(n).ptr;
+    const [loss, logits, anchorUnits, keyUnits] = [out(1), out(2), out(4), out(8)];
+    const [anchorScales, keyScales] = [out(1), out(2)];
+    const [anchors, keys] = [4, 8].map((n) => m.input(new Float32Array(n), n).ptr);
+    const scratch = m.scratch(infoNceScratch(1, 2, 4, 1));
+    weights.forEach((w, i) => {
+      m.k.infoNceForward(
+        loss,
+        logits,
+        log.ptr + 4 * i,
+        anchorUnits,
+        keyUnits,
+        anchorScales,
+        keyScales,
+        anchors!,
+        keys!,
+        0,
+        0,
+        1,
+        2,
+        4,
+        1,
+        w,
+        scratch,
+      );
+    });
+    return { log };
+  };
+
+const pointwise =
+  (kernel: "geluForward" | "tanhForward", x: Float32Array): Program<"y"> =>
+  (m) => {
+    const y = m.output(x.length);
+    m.k[kernel](y.ptr, m.input(x, x.length).ptr, x.length);
+    return { y };
+  };
+
+const slopes =
+  (x: Float32Array): Program<"dx"> =>
+  (m) => {
+    const dx = m.output(x.length);
+    const ones = m.input(new Float32Array(x.length).fill(1), x.length);
+    m.k.geluBackward(dx.ptr, ones.ptr, m.input(x, x.length).ptr, x.length);
+    return { dx };
+  };
+
+describe.each(TARGETS)("%s", (target) => {
+  it.each([
+    [-87, 88],
+    [-20, 20],
+    [-1, 1],
+    [-1e-3, 1e-3],
+  ])("exp has relative error below 3e-7 on [%d, %d]", (low, high) => {
+    const x = sweep(low, high, 64 * 128);
+    const { exp: found } = run(target, exponentials(x));
+    const values = found.values.filter(offDiagonal) as Float32Array;
+    const expected = x.filter(offDiagonal);
+    expectClose(
+      { exp: { shape: [values.length], values } },
+      { exp: Float64Array.from(expected, Math.exp) },
+      { absolute: 0, relative: 3e-7 },
+    );
+  });
+
+  it("exp is clamped below -87 and above 88, so that no mask makes it infinite", () => {
+    const x = new Float32Array(64 * 128);
+    x.set([-1e30, -88, 89, 1e30], 1);
+    const { exp: found } = run(target, exponentials(x));
+    expectClose(
+      { exp: { shape: [4], values: found.values.slice(1, 5) } },
+      { exp: [-87, -87, 88, 88].map(Math.exp) },
+      { absolute: 0, relative: 3e-7 },
+    );
+  });
+
+  it("log(1 + exp w) has error below 2e-7 + 2e-7 |w| on [-30, 30]", () => {
+    const weights = sweep(-30, 30, 2000);
+    const { log } = run(target, logOnePlusExp(weights));
+    const expected = Float64Array.from(weights, (w) => Math.log1p(Math.exp(w)));
+    expectClose({ log }, { log: expected }, { absolute: 2e-7, relative: 2e-7 });
+  });
+
+  it("erf, as 2 Φ - 1, has absolute error below 6e-7", () => {
+    const x = sweep(-8, 8).filter((v) => Math.abs(v) > 1e-3);
+    const { y } = run(target, pointwise("geluForward", x));
+    const found = { shape: y.shape, values: y.values.map((v, i) => (2 * v) / x[i]! - 1) };
+    const expected = Float64Array.from(x, (v) => erf(v / Math.SQRT2));
+    expectClose({ erf: found }, { erf: expected }, { absolute: 6e-7 });
+  });
+
+  it("the slope of GELU has absolute error below 4e-7", () => {
+    const x = sweep(-12, 12);
+    const expected = Float64Array.from(x, geluSlope);
+    expectClose(run(target, slopes(x)), { dx: expected }, { absolute: 4e-7 });
+  });
+
+  it("tanh has absolute error below 4e-7, and relative error below 4e-7 on [-1, 1]", () => {
+    const wide = sweep(-12, 12);
+    const y = Float64Array.from(wide, Math.tanh);
+    expectClose(run(target, pointwise("tanhForward", wide)), { y }, { absolute: 4e-7 });
+    const narrow = sweep(-1, 1);
+    expectClose(
+      run(target, pointwise("tanhForward", narrow)),
+      { y: Float64Array.from(narrow, Math.tanh) },
+      { absolute: 0, relative: 4e-7 },
+    );
+  });
+
+  it("tanh saturates at ±1", () => {
+    const x = Float32Array.of(-Infinity, -1e30, -20, 20, 1e30, Infinity, 0, 0);
+    const { y } = run(target, pointwise("tanhForward", x));
+    expect([...y.values]).toEqual([-1, -1, -1, 1, 1, 1, 0, 0]);
+  });
+});

@@ -1,0 +1,157 @@
+import { describe, expect, it } from "vitest";
+import { centralDifferences, dot } from "../oracle/differences.ts";
+import { normalize, pooling } from "../oracle/pooling.ts";
+import {
+  expectClose,
+  expectSameBits,
+  INFERENCE_TARGETS,
+  offsetsOf,
+  type Program,
+  ROWS,
+  run,
+  TARGETS,
+  uniform,
+} from "./harness.ts";
+import { expectTeamInvariance } from "./team.ts";
+
+interface Case {
+  readonly name: string;
+  readonly lengths: readonly number[];
+  readonly hidden: number;
+  readonly mean: boolean;
+}
+
+const shapes = (lengths: readonly number[], hidden: number, label = ""): readonly Case[] =>
+  [true, false].map((mean) => ({
+    name: `${label || `lengths ${lengths.join(" ")}`} of ${hidden}, ${mean ? "mean" : "first"}`,
+    lengths,
+    hidden,
+    mean,
+  }));
+
+const CASES: readonly Case[] = [
+  ...ROWS.flatMap((n) =>
+    shapes(
+      Array.from({ length: n }, (_, i) => 1 + (i % 4)),
+      12,
+      `${n} sequences`,
+    ),
+  ),
+  ...[1, 2, 3, 64, 65, 400].flatMap((length) => shapes([length], 8)),
+  ...[4, 20, 384].flatMap((hidden) => shapes([3, 1, 5], hidden)),
+];
+
+const tokensOf = ({ lengths }: Case): number => lengths.reduce((sum, n) => sum + n, 0);
+const xOf = (c: Case): Float32Array => uniform(1, tokensOf(c) * c.hidden);
+const dyOf = (c: Case): Float32Array => uniform(2, c.lengths.length * c.hidden);
+
+const forward =
+  (c: Case, x = xOf(c)): Program<"y"> =>
+  (m) => {
+    const { lengths, hidden, mean } = c;
+    const y = m.output(lengths.length, hidden);
+    const xs = m.input(x, tokensOf(c), hidden).ptr;
+    const offsets = m.ints(offsetsOf(lengths)).ptr;
+    m.k.poolingForward(y.ptr, xs, offsets, lengths.length, hidden, mean ? 1 : 0);
+    return { y };
+  };
+
+const backward =
+  (c: Case): Program<"dx"> =>
+  (m) => {
+    const { lengths, hidden, mean } = c;
+    const dx = m.output(tokensOf(c), hidden);
+    const dy = m.input(dyOf(c), lengths.length, hidden).ptr;
+    const offsets = m.ints(offsetsOf(lengths)).ptr;
+    m.k.poolingBackward(dx.ptr, dy, offsets, lengths.length, hidden, mean ? 1 : 0);
+    return { dx };
+  };
+
+const normalizeForward =
+  (rows: number, cols: number, x = uniform(3, rows * cols)): Program<"y" | "scales"> =>
+  (m) => {
+    const y = m.output(rows, cols);
+    const scales = m.output(rows);
+    m.k.normalizeForward(y.ptr, scales.ptr, m.input(x, rows, cols).ptr, rows, cols);
+    return { y, scales };
+  };
+
+const NORMALIZED = [
+  ...ROWS.map((rows) => ({ rows, cols: 12 })),
+  ...[4, 8, 20, 384].map((cols) => ({ rows: 5, cols })),
+];
+
+describe.each(INFERENCE_TARGETS)("%s: pooling", (target) => {
+  it.each(CASES)("poolingForward equals the float64 oracle, $name", (c) => {
+    const y = pooling(xOf(c), c.lengths, c.hidden, c.mean);
+    expectClose(run(target, forward(c)), { y }, { absolute: 1e-6 });
+    expectSameBits(run(target, forward(c)), run("node", forward(c)), target);
+  });
+
+  it("the mean of equal tokens is the token, and the first token is itself, bit for bit", () => {
+    const token = uniform(4, 8);
+    for (const c of shapes([4, 8, 2], 8)) {
+      const x = Float32Array.from({ length: 14 * 8 }, (_, i) => token[i % 8]!);
+      const y = { shape: [3, 8], values: Float32Array.from([...token, ...token, ...token]) };
+      expectSameBits(run(target, forward(c, x)), { y }, c.name);
+    }
+  });
+
+  it.each(NORMALIZED)(
+    "normalizeForward equals the float64 oracle, [$rows, $cols]",
+    ({ rows, cols }) => {
+      const program = normalizeForward(rows, cols);
+      const expected = normalize(uniform(3, rows * cols), rows, cols);
+      expectClose(run(target, program), expected, { absolute: 2e-7, relative: 4e-7 });
+      expectSameBits(run(target, program), run("node", program), target);
+    },
+  );
+
+  it("normalizeForward leaves a zero row zero, with a finite scale", () => {
+    const { y, scales } = run(target, normalizeForward(2, 8, new Float32Array(16)));
+    expect([...y.values]).toEqual(Array.from({ length: 16 }, () => 0));
+    expectClose({ scales }, { scales: [1e12, 1e12] }, { absolute: 0, relative: 1e-6 });
+  });
+
+  it("normalizeForward ignores the scale of a row", () => {
+    const x = uniform(3, 5 * 20);
+    const { y } = run(target, normalizeForward(5, 20, x));
+    const scaled = run(
+      target,
+      normalizeForward(
+        5,
+        20,
+        x.map((v) => 1000 * v),
+      ),
+    );
+    expectClose({ y: scaled.y }, { y: y.values }, { absolute: 3e-7 });
+  });
+});
+
+describe.each(TARGETS)("%s: poolingBackward", (target) => {
+  it.each(CASES)("equals central differences of the oracle in every element, $name", (c) => {
+    const x = Float64Array.from(xOf(c));
+    const dy = dyOf(c);
+    // A token touches only the vector of its own sequence, which keeps the differences affordable.
+    const offsets = offsetsOf(c.lengths);
+    const dx = c.lengths.flatMap((length, s) => {
+      const part = x.slice(offsets[s]! * c.hidden, offsets[s + 1]! * c.hidden);
+      const d = dy.slice(s * c.hidden, (s + 1) * c.hidden);
+      return [...centralDifferences(() => dot(pooling(part, [length], c.hidden, c.mean), d), part)];
+    });
+    expectClose(run(target, backward(c)), { dx }, { absolute: 2e-7 });
+  });
+});
+
+describe("node: pooling by a team", () => {
+  it("of two or three has the bits of one rank", async () => {
+    const programs = [[], [1], [3, 5], [2, 1, 9, 4, 1, 1, 7]].flatMap((lengths) => [
+      ...shapes(lengths, 12).flatMap((c) => [
+        [`poolingForward ${c.name}`, forward(c)] as const,
+        [`poolingBackward ${c.name}`, backward(c)] as const,
+      ]),
+      [`normalizeForward ${lengths.length}`, normalizeForward(lengths.length, 12)] as const,
+    ]);
+    await expectTeamInvariance(Object.fromEntries(programs));
+  });
+});
