@@ -45,10 +45,17 @@ export async function loadService(
   const name = (config as Record<string, unknown>)["_name_or_path"];
   return {
     model: typeof name === "string" && name !== "" ? name : "simcse-edge",
-    tokenizer: new Tokenizer(tokenizer),
+    tokenizer: parseTokenizer(tokenizer, encoder.config.encoder.vocabSize),
     encoder,
     index: texts && vectors && parseIndex(module, texts, vectors, encoder.dimension),
   };
+}
+
+function parseTokenizer(json: object, rows: number): Tokenizer {
+  const tokenizer = new Tokenizer(json);
+  if (tokenizer.vocabSize <= rows) return tokenizer;
+  const problem = `${tokenizer.vocabSize} token ids, but the model has only ${rows} word embeddings`;
+  throw new FormatError(`${TOKENIZER}: ${problem}; they do not belong together`);
 }
 
 function parseIndex(

@@ -4,7 +4,7 @@ import { UsageError } from "../errors.ts";
 import { addEval } from "./eval.ts";
 import { addInit } from "./init.ts";
 import { addQuantize } from "./quantize.ts";
-//import { addStart } from "./start.ts";
+import { addStart } from "./start.ts";
 import { addTrain, Interrupted } from "./train.ts";
 import { addVocab } from "./vocab.ts";
 
@@ -14,7 +14,7 @@ const program = new Command("simcse")
   )
   .exitOverride()
   .showHelpAfterError("(--help lists the options)");
-for (const add of [addVocab, addInit, addTrain, addEval, addQuantize]) add(program);
+for (const add of [addStart, addVocab, addInit, addTrain, addEval, addQuantize]) add(program);
 
 try {
   await program.parseAsync();

@@ -60,7 +60,7 @@ export async function start(options: StartOptions): Promise<void> {
   }
 
   heading(`2. simcse vocab --corpus ${corpus} --output ${tokenizer}`);
-  await vocab({ corpus, output: tokenizer, size: 8192, minFrequency: 2 });
+  await vocab({ corpus, output: tokenizer, size: 2048, minFrequency: 2 });
 
   heading(
     `3. simcse init, then simcse train --model ${untrained} --corpus ${corpus} --output ${trained}`,
@@ -74,20 +74,20 @@ export async function start(options: StartOptions): Promise<void> {
     intermediate: 512,
     maxLength: 64,
     pooling: "avg",
-    dropout: 0.1,
+    dropout: 0.4,
     seed: 42,
   });
   await train({
     model: untrained,
     corpus,
     output: trained,
-    epochs: 2,
+    epochs: 1,
     ...(options.steps === undefined ? {} : { steps: options.steps }),
     batchSize: 64,
     learningRate: 1e-3,
     warmup: 0.05,
     weightDecay: 0.01,
-    temperature: 0.05,
+    temperature: 0.1,
     maxGradientNorm: 1,
     maxLength: 32,
     seed: 42,
@@ -182,7 +182,7 @@ export function addStart(program: Command): void {
       "your own text, one sentence a line; default: the documentation of the installed packages",
     )
     .option("--output <folder>", "folder for everything that is made", "runs/start")
-    .option("--steps <n>", "training steps, instead of two epochs", wholeNumber(1))
+    .option("--steps <n>", "training steps, instead of one epoch", wholeNumber(1))
     .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
     .option("--port <n>", "port of the Worker", wholeNumber(1))
     .option("--no-serve", "end after one request instead of serving")

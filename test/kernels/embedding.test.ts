@@ -145,7 +145,7 @@ describe.each(TARGETS)("%s: embeddingBackward", (target) => {
         dPositions: sum(start.dPositions, positions),
         dTypes: sum(start.dTypes, types),
       },
-      { absolute: 3e-6 },
+      { absolute: 1e-6, relative: 1e-6 },
     );
   });
 });

@@ -47,6 +47,8 @@ const SENTINEL = 0x7fb5a5a5; // a NaN that no arithmetic produces
 export class Machine {
   readonly k: Kernels;
   readonly memory: WebAssembly.Memory;
+  /** Ranks that will make the calls: scratch is as large as they need, and no larger. */
+  readonly ranks: number;
   #top = ARENA_BASE;
   #pads: { ptr: number; what: string }[] = [];
   readonly #low: Uint8Array;
@@ -55,8 +57,10 @@ export class Machine {
     target: Target,
     memory: WebAssembly.Memory = newMemory(target),
     k: Kernels = instantiate<Kernels>(compiled(target), memory),
+    ranks = 1,
   ) {
     this.memory = memory;
+    this.ranks = ranks;
     this.k = k;
     this.#low = new Uint8Array(memory.buffer).slice(0, ARENA_BASE);
   }

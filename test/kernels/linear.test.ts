@@ -6,6 +6,7 @@ import {
   expectClose,
   expectSameBits,
   INFERENCE_TARGETS,
+  type Machine,
   once,
   type Program,
   ROWS,
@@ -15,8 +16,6 @@ import {
   uniform,
 } from "./harness.ts";
 import { expectTeamInvariance } from "./team.ts";
-
-const RANKS = 3; // scratch is laid out for the largest team of these tests
 
 interface Case {
   readonly name: string;
@@ -81,8 +80,8 @@ const valuesOf = ({ rows, inputs, outputs }: Case, make = eighths): Values => ({
   dBias: make(7, outputs),
 });
 
-const scratchBytes = ({ rows, inputs, outputs }: Case): number =>
-  linearScratch(rows, inputs, outputs, RANKS);
+const scratchOf = (m: Machine, { rows, inputs, outputs }: Case): number =>
+  m.scratch(linearScratch(rows, inputs, outputs, m.ranks));
 
 const forward =
   (c: Case, { x, weight, bias }: Values, biased = true): Program<"y"> =>
@@ -92,7 +91,7 @@ const forward =
     const b = biased ? m.input(bias, outputs).ptr : 0;
     const w = m.input(weight, outputs, inputs).ptr;
     const xs = m.input(x, rows, inputs).ptr;
-    m.k.linearForward(y.ptr, xs, w, b, rows, inputs, outputs, m.scratch(scratchBytes(c)));
+    m.k.linearForward(y.ptr, xs, w, b, rows, inputs, outputs, scratchOf(m, c));
     return { y };
   };
 
@@ -103,7 +102,7 @@ const backwardInput =
     const dx = accumulate ? m.input(v.dx, rows, inputs) : m.output(rows, inputs);
     const dy = m.input(v.dy, rows, outputs).ptr;
     const w = m.input(v.weight, outputs, inputs).ptr;
-    const scratch = m.scratch(scratchBytes(c));
+    const scratch = scratchOf(m, c);
     m.k.linearBackwardInput(dx.ptr, dy, w, rows, inputs, outputs, accumulate ? 1 : 0, scratch);
     return { dx };
   };
@@ -117,7 +116,7 @@ const backwardWeight =
     const dy = m.input(v.dy, rows, outputs).ptr;
     const x = m.input(v.x, rows, inputs).ptr;
     const to = biased ? dBias.ptr : 0;
-    const scratch = m.scratch(scratchBytes(c));
+    const scratch = scratchOf(m, c);
     m.k.linearBackwardWeight(dWeight.ptr, to, dy, x, rows, inputs, outputs, scratch);
     return { dWeight, dBias };
   };

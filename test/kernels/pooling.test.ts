@@ -89,7 +89,7 @@ describe.each(INFERENCE_TARGETS)("%s: pooling", (target) => {
   });
 
   it("the mean of equal tokens is the token, and the first token is itself, bit for bit", () => {
-    const token = uniform(4, 8);
+    const token = uniform(4, 8).map((v) => Math.floor(8 * v) / 8); // sums of these are exact
     for (const c of shapes([4, 8, 2], 8)) {
       const x = Float32Array.from({ length: 14 * 8 }, (_, i) => token[i % 8]!);
       const y = { shape: [3, 8], values: Float32Array.from([...token, ...token, ...token]) };

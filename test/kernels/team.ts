@@ -7,7 +7,6 @@ import {
   compiled,
   expectSameBits,
   Machine,
-  newMemory,
   type Program,
   type Results,
   run,
@@ -57,8 +56,8 @@ export async function runTeam<All extends Programs>(
       return (...args: number[]): void => void calls.push({ kernel, args });
     },
   });
-  const memory = newMemory("node");
-  const machine = teamMachine(memory, recorder);
+  const { memory } = new Machine("node"); // an instance, so that the memory holds the static data
+  const machine = new Machine("node", memory, recorder, size);
   const outputs = Object.entries(programs).map(
     ([name, program]) => [name, program(machine)] as const,
   );
@@ -67,12 +66,6 @@ export async function runTeam<All extends Programs>(
   return Object.fromEntries(
     outputs.map(([name, tensors]) => [name, collect(machine, tensors)]),
   ) as Record<keyof All, Results<string>>;
-}
-
-/** A machine over a memory that holds the static data, whose kernels only note what they are called with. */
-function teamMachine(memory: WebAssembly.Memory, recorder: Kernels): Machine {
-  const filled = new Machine("node", memory); // instantiation writes the static data
-  return new Machine("node", filled.memory, recorder);
 }
 
 /** Teams of two and of three give the bits of one rank. */

@@ -27,10 +27,14 @@ function element(name, className, text) {
   return node;
 }
 
+function counted(sentences) {
+  return `${sentences.toLocaleString("en")} ${sentences === 1 ? "sentence" : "sentences"}`;
+}
+
 function show(message, { error = false } = {}) {
   status.textContent = message;
   status.classList.toggle("error", error);
-  query.toggleAttribute("aria-invalid", error);
+  query.setAttribute("aria-invalid", String(error));
 }
 
 function resultItem({ text, score }) {
@@ -65,9 +69,7 @@ async function search() {
     });
     if (turn !== latest) return;
     const milliseconds = Math.round(performance.now() - start);
-    const count = found.results.length;
-    if (count === 0) show("No sentence comes near that.");
-    else show(`${count} nearest ${count === 1 ? "sentence" : "sentences"} in ${milliseconds} ms`);
+    show(`${counted(found.results.length)}, nearest first, in ${milliseconds} ms`);
     results.replaceChildren(...found.results.map(resultItem));
   } catch (error) {
     if (turn === latest) show(error.message, { error: true });
@@ -77,9 +79,10 @@ async function search() {
 async function describe() {
   try {
     const { model, dimension, sentences } = await request("/info");
-    const count = sentences.toLocaleString("en");
-    info.textContent = `${model} · ${dimension} dimensions · ${count} sentences`;
-    if (sentences === 0) show("This Worker has no sentences to search; it serves embeddings only.");
+    info.textContent = `${model} · ${dimension} dimensions · ${counted(sentences)}`;
+    if (sentences > 0) return;
+    form.hidden = true;
+    show("There are no sentences to search here, only the API.");
   } catch (error) {
     info.textContent = error.message;
   }

@@ -1,0 +1,329 @@
+import type { Hono } from "hono";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { compileKernels } from "../../src/node/binaries.ts";
+import { createApp } from "../../worker/app.ts";
+import { type FetchAsset, loadService, type Service } from "../../worker/service.ts";
+import {
+  assetsOf,
+  makeTinyProject,
+  MAX_LENGTH,
+  SENTENCES,
+  type TinyProject,
+} from "./tiny-model.ts";
+
+let project: TinyProject;
+let service: Service;
+let app: Hono;
+
+beforeAll(async () => {
+  project = await makeTinyProject();
+  service = await loadService(assetsOf(project.directory), await compileKernels("edge"));
+  app = createApp(() => Promise.resolve(service));
+});
+afterAll(() => project.remove());
+
+function post(path: string, body: unknown, on: Hono = app): Promise<Response> {
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  const headers = { "content-type": "application/json" };
+  return Promise.resolve(on.request(path, { method: "POST", headers, body: text }));
+}
+
+interface Embeddings {
+  object: string;
+  data: { object: string; index: number; embedding: number[] }[];
+  model: string;
+  usage: object;
+}
+
+async function embed(body: object): Promise<Embeddings> {
+  const response = await post("/v1/embeddings", body);
+  expect(response.status).toBe(200);
+  return (await response.json()) as Embeddings;
+}
+
+async function search(body: object): Promise<{ id: number; text: string; score: number }[]> {
+  const response = await post("/search", body);
+  expect(response.status).toBe(200);
+  return ((await response.json()) as { results: [] }).results;
+}
+
+/** An answer that is an error in OpenAI's shape. */
+async function errorOf(response: Response): Promise<object> {
+  const { error } = (await response.json()) as { error: Record<string, unknown> };
+  expect(Object.keys(error).toSorted()).toEqual(["code", "message", "param", "type"]);
+  expect(error["message"]).toMatch(/./);
+  return { status: response.status, ...error };
+}
+
+describe("POST /v1/embeddings", () => {
+  it("answers with OpenAI's list, in the order of the inputs, and counts special tokens", async () => {
+    const input = [SENTENCES[2]!, SENTENCES[0]!];
+    const { object, data, model, usage } = await embed({ input, model: "simcse-edge", user: "me" });
+    expect(object).toBe("list");
+    expect(model).toBe("simcse-edge");
+    expect(data.map(({ object: kind, index }) => [kind, index])).toEqual([
+      ["embedding", 0],
+      ["embedding", 1],
+    ]);
+    expect(data.map(({ embedding }) => Float32Array.from(embedding))).toEqual(
+      project.model.encode(input),
+    );
+    const { tokenizer } = project.model;
+    const tokens = input.reduce(
+      (sum, text) => sum + tokenizer.encode(text, MAX_LENGTH).ids.length,
+      0,
+    );
+    expect(usage).toEqual({ prompt_tokens: tokens, total_tokens: tokens });
+  });
+
+  it("gives a string, its token ids, and arrays of one of them the same vector", async () => {
+    const text = SENTENCES[0]!;
+    const ids = Array.from(project.model.tokenizer.encode(text, MAX_LENGTH).ids);
+    const answers = await Promise.all([text, [text], ids, [ids]].map((input) => embed({ input })));
+    const [first, ...others] = answers.map(({ data }) => data);
+    for (const other of others) expect(other).toEqual(first);
+  });
+
+  it("encodes base64 as the little-endian bytes of the floats", async () => {
+    const [expected] = project.model.encode([SENTENCES[1]!]);
+    const answer = await embed({ input: SENTENCES[1], encoding_format: "base64" });
+    const bytes = Buffer.from(answer.data[0]!.embedding as unknown as string, "base64");
+    expect(bytes.length).toBe(64 * 4);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    expect(Float32Array.from(expected!, (_, i) => view.getFloat32(4 * i, true))).toEqual(expected);
+  });
+
+  it("dimensions keeps the head of a vector and its direction, on the unit sphere", async () => {
+    const [whole] = project.model.encode([SENTENCES[3]!]);
+    const { data } = await embed({ input: SENTENCES[3], dimensions: 8 });
+    const { embedding } = data[0]!;
+    expect(embedding).toHaveLength(8);
+    expect(Math.hypot(...embedding)).toBeCloseTo(1, 6);
+    const scale = whole![0]! / embedding[0]!;
+    embedding.forEach((x, i) => expect(x * scale).toBeCloseTo(whole![i]!, 6));
+    const { data: all } = await embed({ input: SENTENCES[3], dimensions: 64 });
+    expect(Float32Array.from(all[0]!.embedding)).toEqual(whole);
+  });
+
+  it("takes 256 inputs, each with the vector it has alone", async () => {
+    const input = Array.from({ length: 256 }, (_, i) => SENTENCES[i % SENTENCES.length]!);
+    const { data } = await embed({ input });
+    expect(data).toHaveLength(256);
+    expect(data[255]!.embedding).toEqual((await embed({ input: input[255] })).data[0]!.embedding);
+  });
+
+  const long = "cat ".repeat(100);
+  it.each([
+    ["a body that is not JSON", "{nope", null],
+    ["an empty body", "", null],
+    ["a body that is no object", "null", null],
+    ["no input", {}, "input"],
+    ["an input of another kind", { input: 3 }, "input"],
+    ["an empty string", { input: "" }, "input"],
+    ["an empty array", { input: [] }, "input"],
+    ["an empty string among others", { input: ["a", "b", ""] }, "input[2]"],
+    ["an empty token array among others", { input: [[5], []] }, "input[1]"],
+    ["a mixed array", { input: ["a", 3] }, "input[1]"],
+    ["a mixed token array", { input: [3, "a"] }, "input[1]"],
+    ["257 inputs", { input: Array.from({ length: 257 }, () => "a") }, "input"],
+    ["a text of too many tokens", { input: long }, "input"],
+    ["a text of too many tokens among others", { input: ["a", long] }, "input[1]"],
+    ["too many token ids", { input: Array.from({ length: MAX_LENGTH + 1 }, () => 5) }, "input"],
+    ["a token id past the vocabulary", { input: [[5], [5, 100_000]] }, "input[1]"],
+    ["a negative token id", { input: [-1] }, "input"],
+    ["a fraction as token id", { input: [[1.5]] }, "input[0][0]"],
+    ["an unknown encoding", { input: "a", encoding_format: "hex" }, "encoding_format"],
+    ["no dimensions", { input: "a", dimensions: 0 }, "dimensions"],
+    ["more dimensions than there are", { input: "a", dimensions: 65 }, "dimensions"],
+    ["half a dimension", { input: "a", dimensions: 1.5 }, "dimensions"],
+  ])("answers %s with 400 and the field", async (_, body, param) => {
+    const response = await post("/v1/embeddings", body);
+    const expected = { status: 400, type: "invalid_request_error", param, code: null };
+    expect(await errorOf(response)).toMatchObject(expected);
+  });
+
+  it("answers another model's name with 404 and OpenAI's code", async () => {
+    const response = await post("/v1/embeddings", { input: "a", model: "text-embedding-3-small" });
+    expect(await errorOf(response)).toMatchObject({
+      status: 404,
+      param: "model",
+      code: "model_not_found",
+    });
+  });
+
+  it("refuses a body past 1 MB, whether its length is told or not", async () => {
+    const body = JSON.stringify({ input: "a".repeat(1_000_001) });
+    expect(await errorOf(await post("/v1/embeddings", body))).toMatchObject({ status: 413 });
+    const stream = new Blob([body]).stream();
+    const init = { method: "POST", body: stream, duplex: "half" };
+    const response = await app.request("/v1/embeddings", init);
+    expect(await errorOf(response)).toMatchObject({ status: 413 });
+  });
+
+  it("answers a vector that is not finite with 500, never with nulls", async () => {
+    const silent = vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const { config, dimension } = service.encoder;
+    const encoder = { config, dimension, encode: () => [new Float32Array(dimension).fill(NaN)] };
+    const broken = createApp(() => Promise.resolve({ ...service, encoder } as unknown as Service));
+    const response = await post("/v1/embeddings", { input: "a" }, broken);
+    expect(await errorOf(response)).toMatchObject({ status: 500, type: "server_error" });
+    silent.mockRestore();
+  });
+});
+
+describe("POST /search", () => {
+  it("finds a sentence of the index first, with score 1, and five by default", async () => {
+    const results = await search({ query: SENTENCES[4] });
+    expect(results).toHaveLength(5);
+    expect(results[0]).toMatchObject({ id: 4, text: SENTENCES[4] });
+    expect(results[0]!.score).toBeCloseTo(1, 6);
+    const scores = results.map(({ score }) => score);
+    expect(scores).toEqual(scores.toSorted((a, b) => b - a));
+  });
+
+  it("obeys top_k and threshold", async () => {
+    expect(await search({ query: "cat", top_k: 2 })).toHaveLength(2);
+    expect(await search({ query: "cat", top_k: 50 })).toHaveLength(SENTENCES.length);
+    expect(await search({ query: SENTENCES[4], threshold: 0.9999 })).toHaveLength(1);
+    expect(await search({ query: "cat", threshold: 1.1 })).toEqual([]);
+  });
+
+  it.each([
+    ["an empty query", { query: "" }, "query"],
+    ["a query of another kind", { query: ["a"] }, "query"],
+    ["a query of too many tokens", { query: "cat ".repeat(100) }, "query"],
+    ["top_k 0", { query: "a", top_k: 0 }, "top_k"],
+    ["top_k 51", { query: "a", top_k: 51 }, "top_k"],
+    ["a threshold that is no number", { query: "a", threshold: "0" }, "threshold"],
+  ])("answers %s with 400 and the field", async (_, body, param) => {
+    expect(await errorOf(await post("/search", body))).toMatchObject({ status: 400, param });
+  });
+
+  it("answers 404 where there is no index", async () => {
+    const bare = createApp(() => Promise.resolve({ ...service, index: undefined }));
+    expect(await errorOf(await post("/search", { query: "a" }, bare))).toMatchObject({
+      status: 404,
+    });
+  });
+});
+
+describe("other routes", () => {
+  it("GET /v1/models lists the one model in OpenAI's shape", async () => {
+    const response = await app.request("/v1/models");
+    expect(await response.json()).toEqual({
+      object: "list",
+      data: [{ id: "simcse-edge", object: "model", created: 0, owned_by: "simcse-edge" }],
+    });
+  });
+
+  it("GET /info tells what the page shows", async () => {
+    expect(await (await app.request("/info")).json()).toEqual({
+      model: "simcse-edge",
+      dimension: 64,
+      max_length: MAX_LENGTH,
+      pooling: "avg",
+      dtype: "int8",
+      sentences: SENTENCES.length,
+    });
+  });
+
+  it("GET /health is 200 once the model is loaded", async () => {
+    expect((await app.request("/health")).status).toBe(200);
+  });
+
+  it("answers an unknown path with 404 and a wrong method with 405 and Allow, as errors", async () => {
+    expect(await errorOf(await app.request("/nowhere"))).toMatchObject({ status: 404 });
+    const response = await app.request("/v1/embeddings");
+    expect(response.headers.get("allow")).toBe("POST");
+    expect(await errorOf(response)).toMatchObject({ status: 405 });
+  });
+
+  it("opens nothing to other origins, and every answer is nosniff and frameless", async () => {
+    for (const path of ["/health", "/nowhere"]) {
+      const response = await app.request(path, { headers: { origin: "https://example.com" } });
+      const { headers } = response;
+      expect(headers.get("access-control-allow-origin")).toBeNull();
+      expect(headers.get("x-content-type-options")).toBe("nosniff");
+      expect(headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
+      expect(headers.get("content-security-policy")).not.toContain("unsafe");
+    }
+  });
+});
+
+describe("the page", () => {
+  it("is served with its script, style and icon, and nothing else of public/ is", async () => {
+    const site = createApp(
+      () => Promise.resolve(service),
+      (path) => assetsOf(project.directory)(path === "/" ? "/index.html" : path),
+    );
+    for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
+      expect([path, (await site.request(path)).status]).toEqual([path, 200]);
+    }
+    for (const path of ["/model/config.json", "/model/model.safetensors", "/search/texts.json"]) {
+      expect([path, (await site.request(path)).status]).toEqual([path, 404]);
+    }
+  });
+});
+
+describe("loading", () => {
+  it("happens once for all requests, after one retry where it must", async () => {
+    const load = vi
+      .fn<() => Promise<Service>>()
+      .mockRejectedValueOnce(new Error("flaky"))
+      .mockResolvedValue(service);
+    const lazy = createApp(load);
+    expect(load).not.toHaveBeenCalled();
+    const responses = await Promise.all([lazy.request("/health"), lazy.request("/info")]);
+    expect(responses.map(({ status }) => status)).toEqual([200, 200]);
+    expect(load).toHaveBeenCalledTimes(2);
+  });
+
+  it("that fails is a 503 with Retry-After that names no cause, and is tried again", async () => {
+    const logged = vi.spyOn(console, "error").mockImplementation(() => undefined);
+    const load = vi.fn<() => Promise<Service>>().mockRejectedValue(new Error("secret path"));
+    const down = createApp(load);
+    const response = await post("/v1/embeddings", { input: "a" }, down);
+    expect(response.headers.get("retry-after")).toBe("10");
+    const error = await errorOf(response);
+    expect(error).toMatchObject({ status: 503, type: "server_error" });
+    expect(JSON.stringify(error)).not.toContain("secret");
+    expect(logged).toHaveBeenCalledOnce();
+    load.mockResolvedValue(service);
+    expect((await post("/v1/embeddings", { input: "a" }, down)).status).toBe(200);
+    logged.mockRestore();
+  });
+
+  it("names a file that is absent, and does without an index", async () => {
+    const module = await compileKernels("edge");
+    const assets = assetsOf(project.directory);
+    const without =
+      (absent: string): FetchAsset =>
+      (path) =>
+        assets(path.startsWith(absent) ? "/absent" : path);
+    await expect(loadService(without("/model/tokenizer.json"), module)).rejects.toThrow(
+      "/model/tokenizer.json: absent",
+    );
+    expect((await loadService(without("/search/"), module)).index).toBeUndefined();
+  });
+
+  it("refuses vectors of another dimension, and a tokenizer of another model", async () => {
+    const module = await compileKernels("edge");
+    const assets = assetsOf(project.directory);
+    const swap =
+      (from: string, change: (text: string) => string): FetchAsset =>
+      async (path) => {
+        const response = await assets(path);
+        return path === from ? new Response(change(await response.text())) : response;
+      };
+    await expect(
+      loadService(
+        swap("/search/texts.json", () => `["one"]`),
+        module,
+      ),
+    ).rejects.toThrow("vectors: expected F32 [1, 64], found F32 [7, 64]");
+    const crowded = swap("/model/tokenizer.json", (text) =>
+      text.replace(/"vocab": *\{/, `$&"extra":9999,`),
+    );
+    await expect(loadService(crowded, module)).rejects.toThrow("they do not belong together");
+  });
+});

@@ -1,0 +1,157 @@
+import { existsSync } from "node:fs";
+import { type Browser, chromium, type Page } from "playwright-core";
+import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { type RunningWorker, startWorker } from "../../src/node/worker-project.ts";
+import { makeTinyProject, SENTENCES, type TinyProject } from "./tiny-model.ts";
+
+const executablePath = [
+  process.env["CHROMIUM_PATH"],
+  "/usr/bin/chromium",
+  "/usr/bin/chromium-browser",
+  "/usr/bin/google-chrome",
+].find((path) => path !== undefined && existsSync(path));
+
+let project: TinyProject;
+let worker: RunningWorker;
+let browser: Browser;
+let page: Page;
+/** What the browser complains about: console errors, exceptions, refusals of the content security policy. */
+let complaints: string[];
+
+beforeAll(async () => {
+  if (executablePath === undefined) {
+    console.log("skipped: needs chromium");
+    return;
+  }
+  project = await makeTinyProject();
+  worker = await startWorker(project.directory);
+  browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+});
+afterAll(async () => {
+  await browser?.close();
+  await worker?.close();
+  await project?.remove();
+});
+
+beforeEach(async (context) => {
+  context.skip(executablePath === undefined);
+  page = await browser.newPage();
+  complaints = [];
+  page.on("console", (message) => {
+    if (message.type() !== "info" && message.type() !== "log") complaints.push(message.text());
+  });
+  page.on("pageerror", (error) => complaints.push(error.message));
+  await page.goto(worker.url);
+  await page.getByText("dimensions").waitFor();
+});
+afterEach(async () => {
+  await page?.close();
+});
+
+const results = () => page.getByRole("listitem");
+const search = async (query: string): Promise<void> => {
+  await page.getByLabel("Find sentences that mean").fill(query);
+  await page.getByRole("button", { name: "Search" }).click();
+};
+
+it("tells the model, its dimension and how many sentences there are", async () => {
+  expect(await page.locator("#info").textContent()).toBe(
+    "simcse-edge · 64 dimensions · 7 sentences",
+  );
+  expect(complaints).toEqual([]);
+});
+
+it("a query shows the nearest sentences, their scores as bars, and the time taken", async () => {
+  await search(SENTENCES[0]!);
+  await results().first().waitFor();
+  expect(await results().count()).toBe(SENTENCES.length);
+  expect(await results().first().locator(".text").textContent()).toBe(SENTENCES[0]);
+  expect(await results().first().locator(".score").textContent()).toBe("1.000");
+  const widths = await page
+    .locator(".fill")
+    .evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
+  expect(widths[0]).toBeGreaterThan(100);
+  expect(widths).toEqual(widths.toSorted((a, b) => b - a));
+  expect(await page.getByRole("status").textContent()).toMatch(
+    /^7 sentences, nearest first, in \d+ ms$/,
+  );
+  expect(complaints).toEqual([]);
+});
+
+it("Enter searches too", async () => {
+  await page.getByLabel("Find sentences that mean").fill("cat");
+  await page.keyboard.press("Enter");
+  await results().first().waitFor();
+});
+
+it("a sentence that is markup is shown as text", async () => {
+  await search(SENTENCES[6]!);
+  await results().first().waitFor();
+  expect(await results().first().locator(".text").textContent()).toBe(SENTENCES[6]);
+  expect(await page.locator("img").count()).toBe(0);
+  expect(await page.title()).toBe("Sentence search");
+});
+
+it("an empty query is an error that says what to do, and removes old results", async () => {
+  await search("cat");
+  await results().first().waitFor();
+  await search("   ");
+  expect(await page.getByRole("status").textContent()).toBe("Type a sentence to search for.");
+  expect(await results().count()).toBe(0);
+  const query = page.getByLabel("Find sentences that mean");
+  expect(await query.getAttribute("aria-invalid")).toBe("true");
+  expect(complaints).toEqual([]);
+});
+
+it("shows the server's reason when it refuses a query, and recovers", async () => {
+  await search("cat ".repeat(200));
+  await page.getByText("longer than the model's").waitFor();
+  await search("cat");
+  await results().first().waitFor();
+});
+
+it("says so when the server cannot be reached", async () => {
+  await page.context().setOffline(true);
+  await search("cat");
+  await page.getByText("cannot be reached").waitFor();
+  await page.context().setOffline(false);
+});
+
+it("nothing is wider than a telephone, and both colour schemes have readable contrast", async () => {
+  await page.setViewportSize({ width: 320, height: 640 });
+  await search(SENTENCES[6]!);
+  await results().first().waitFor();
+  expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(320);
+  for (const colorScheme of ["light", "dark"] as const) {
+    await page.emulateMedia({ colorScheme });
+    for (const selector of ["#info", "#status", ".text", ".score", "button"]) {
+      const [text, own, body] = await page
+        .locator(selector)
+        .first()
+        .evaluate((element) => {
+          const { color, backgroundColor } = getComputedStyle(element);
+          return [color, backgroundColor, getComputedStyle(document.body).backgroundColor] as const;
+        });
+      const behind = own === "rgba(0, 0, 0, 0)" ? body : own;
+      expect([colorScheme, selector, contrast(text, behind) >= 4.5]).toEqual([
+        colorScheme,
+        selector,
+        true,
+      ]);
+    }
+  }
+});
+
+/** Contrast ratio of two colours as browsers print them (WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio). */
+function contrast(one: string, other: string): number {
+  const [dark, light] = [luminance(one), luminance(other)].toSorted((a, b) => a - b);
+  return (light! + 0.05) / (dark! + 0.05);
+}
+
+function luminance(color: string): number {
+  const [r, g, b] = (color.match(/[\d.]+/g) ?? []).map((channel) => {
+    const c = Number(channel) / 255;
+    return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * r! + 0.7152 * g! + 0.0722 * b!;
+}

@@ -1,0 +1,130 @@
+import { once } from "node:events";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import {
+  type RunningWorker,
+  startWorker,
+  writeWorkerProject,
+} from "../../src/node/worker-project.ts";
+import { makeTinyProject, MAX_LENGTH, SENTENCES, type TinyProject } from "./tiny-model.ts";
+
+let project: TinyProject;
+let worker: RunningWorker;
+
+beforeAll(async () => {
+  project = await makeTinyProject();
+  worker = await startWorker(project.directory);
+});
+afterAll(async () => {
+  await worker?.close();
+  await project?.remove();
+});
+
+function post(path: string, body: unknown): Promise<Response> {
+  const text = typeof body === "string" ? body : JSON.stringify(body);
+  const headers = { "content-type": "application/json" };
+  return fetch(`${worker.url}${path}`, { method: "POST", headers, body: text });
+}
+
+async function embeddings<T>(body: object): Promise<T[]> {
+  const response = await post("/v1/embeddings", body);
+  expect(response.status).toBe(200);
+  const { data } = (await response.json()) as { data: { embedding: T }[] };
+  return data.map(({ embedding }) => embedding);
+}
+
+it("workerd gives the same int8 vectors as Node, bit for bit, as floats and as base64", async () => {
+  const expected = project.model.encode(SENTENCES);
+  const floats = await embeddings<number[]>({ input: SENTENCES });
+  expect(floats.map((vector) => Float32Array.from(vector))).toEqual(expected);
+  const encoded = await embeddings<string>({ input: SENTENCES, encoding_format: "base64" });
+  const bytes = expected.map(({ buffer }) => Buffer.from(buffer).toString("base64"));
+  expect(encoded).toEqual(bytes);
+});
+
+it("requests that arrive together are answered as if alone", async () => {
+  const answers = await Promise.all(SENTENCES.map((input) => embeddings<number[]>({ input })));
+  const expected = project.model.encode(SENTENCES);
+  expect(answers.map(([vector]) => Float32Array.from(vector!))).toEqual(expected);
+});
+
+it("search in workerd finds a sentence of the index first", async () => {
+  const response = await post("/search", { query: SENTENCES[2], top_k: 3 });
+  const { results } = (await response.json()) as { results: { text: string; score: number }[] };
+  expect(results).toHaveLength(3);
+  expect(results[0]).toMatchObject({ id: 2, text: SENTENCES[2] });
+  expect(results[0]!.score).toBeCloseTo(1, 6);
+});
+
+it.each([
+  ["bad JSON", "/v1/embeddings", "{nope", 400],
+  ["an empty input", "/v1/embeddings", { input: [] }, 400],
+  ["a text too long for the model", "/search", { query: "cat ".repeat(MAX_LENGTH) }, 400],
+  ["a body past 1 MB", "/v1/embeddings", { input: "a".repeat(1_000_001) }, 413],
+  ["an unknown route", "/v2/embeddings", {}, 404],
+  ["a wrong method", "/info", {}, 405],
+])("workerd answers %s as an error of OpenAI's", async (_, path, body, status) => {
+  const response = await post(path, body);
+  expect(response.status).toBe(status);
+  expect(await response.json()).toEqual({
+    error: {
+      message: expect.any(String) as string,
+      type: "invalid_request_error",
+      param: expect.toSatisfy((x: unknown) => x === null || typeof x === "string") as string,
+      code: null,
+    },
+  });
+});
+
+it("the page is public, and the model and the sentences' files are not", async () => {
+  for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
+    const response = await fetch(`${worker.url}${path}`);
+    expect([path, response.status]).toEqual([path, 200]);
+    expect(response.headers.get("content-security-policy")).toContain("default-src 'none'");
+    await response.body?.cancel();
+  }
+  for (const path of [
+    "/model/model.safetensors",
+    "/model/config.json",
+    "/model/tokenizer.json",
+    "/search/texts.json",
+    "/search/vectors.safetensors",
+    "/model%2Fmodel.safetensors",
+    "//model/model.safetensors",
+    "/x/../model/config.json",
+    "/%2e%2e/model/config.json",
+    "/index.html",
+  ]) {
+    const response = await fetch(`${worker.url}${path}`, { redirect: "manual" });
+    expect([path, response.status]).toEqual([path, 404]);
+    await response.body?.cancel();
+  }
+});
+
+it("wrangler.jsonc names the Worker, and its entry by a relative path", async () => {
+  const text = await readFile(join(project.directory, "wrangler.jsonc"), "utf8");
+  const configuration = JSON.parse(text.replace(/^\/\/.*/, "")) as Record<string, string>;
+  expect(configuration["name"]).toBe("simcse-edge");
+  expect(configuration["main"]).toMatch(/^\.\.\/.*worker\/index\.ts$/);
+});
+
+it("an asset that Cloudflare would refuse is refused when the project is written", async () => {
+  const index = { texts: ["x"], vectors: new Float32Array(7e6), dimension: 7e6 };
+  const model = join(project.directory, "model");
+  await expect(
+    writeWorkerProject(join(project.directory, "large"), { model, index }),
+  ).rejects.toThrow("search/vectors.safetensors: 26.7 MiB, past the 25 MiB of a Worker's asset");
+});
+
+it("a port in use is an error that names it", async () => {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  await expect(startWorker(project.directory, { port })).rejects.toThrow(
+    `port ${port} cannot be used; choose another`,
+  );
+  server.close();
+});
