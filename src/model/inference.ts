@@ -169,7 +169,7 @@ export function planInferenceBuffers(
   };
 }
 
-function linear(
+function applyLinear(
   k: InferenceKernels,
   y: Tensor,
   x: Tensor,
@@ -207,11 +207,11 @@ export function encode(
   else k.embeddingForward(x.ptr, batch.tokenIds.ptr, batch.positions.ptr, m.words.ptr, m.positions.ptr, m.types.ptr, tokens, hidden);
   k.layerNormForward(x.ptr, 0, 0, x.ptr, m.gamma.ptr, m.beta.ptr, tokens, hidden, epsilon);
   for (const l of m.layers) {
-    linear(k, qkv, x, l.qkv, tokens, scratch);
+    applyLinear(k, qkv, x, l.qkv, tokens, scratch);
     // prettier-ignore
     if (dtype === "int8") k.attentionExactForward(context.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
     else k.attentionForward(context.ptr, b.logSumExp.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, 0, 0, 0, 0, scratch.ptr);
-    linear(k, branch, context, l.attention, tokens, scratch);
+    applyLinear(k, branch, context, l.attention, tokens, scratch);
     k.addForward(x.ptr, x.ptr, branch.ptr, tokens * hidden);
     k.layerNormForward(
       x.ptr,
@@ -225,9 +225,9 @@ export function encode(
       epsilon,
     );
 
-    linear(k, up, x, l.up, tokens, scratch);
+    applyLinear(k, up, x, l.up, tokens, scratch);
     k.geluForward(up.ptr, up.ptr, tokens * intermediate);
-    linear(k, branch, up, l.down, tokens, scratch);
+    applyLinear(k, branch, up, l.down, tokens, scratch);
     k.addForward(x.ptr, x.ptr, branch.ptr, tokens * hidden);
     k.layerNormForward(
       x.ptr,
@@ -251,7 +251,7 @@ export function encode(
   );
   let y = b.pooled;
   if (m.head) {
-    linear(k, b.headed, b.pooled, m.head, sequences, scratch);
+    applyLinear(k, b.headed, b.pooled, m.head, sequences, scratch);
     k.tanhForward(b.headed.ptr, b.headed.ptr, sequences * hidden);
     y = b.headed;
   }

@@ -6,6 +6,7 @@ import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { serializeSafetensors } from "../files/safetensors.ts";
 import { readFileOr, writeFileAtomic } from "./files.ts";
+import { readJson } from "./model-folder.ts";
 
 /** What a Worker serves. */
 export interface WorkerContents {
@@ -67,9 +68,8 @@ export async function writeWorkerProject(
 
   for (const file of await readdir(PAGE)) await write(file, await readFile(new URL(file, PAGE)));
 
-  const configFile = join(model, "config.json");
-  const config = (await readFileOr(configFile, "the configuration of a model")).toString();
-  await write("model/config.json", json({ ...JSON.parse(config), _name_or_path: name }));
+  const config = await readJson(join(model, "config.json"), "the configuration of a model");
+  await write("model/config.json", json({ ...config, _name_or_path: name }));
   for (const [file, what] of [
     ["tokenizer.json", "a tokenizer"],
     ["model.safetensors", "the weights of a model"],

@@ -1,9 +1,11 @@
 import type { InferenceKernels } from "./kernels.ts";
 
 /**
- * Instantiates a compiled kernel binary over a memory that the host made. Synchronous, because a Worker may do it inside
- * a request, and because a rank has nothing else to do meanwhile.
+ * Instantiates a compiled kernel binary over a memory that the host made; `K` is what the binary exports, the training
+ * kernels or those of inference. Synchronous, because a Worker may do it inside a request, and because a rank has
+ * nothing else to do meanwhile.
  */
+// oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller knows the binary
 export function instantiate<K extends InferenceKernels>(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,

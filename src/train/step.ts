@@ -135,8 +135,8 @@ export function trainStep(
   const tokenVectors = encoderForward(k, encoder, p, a, batch, size, maxLength, dropout);
   const vectors = poolForward(k, hidden, pooling, p, a, batch, tokenVectors, sequences);
 
-  // Row i of a matrix of `cols` columns, from the row of the first key on.
-  const keys = (tensor: Tensor, cols: number): number => tensor.ptr + 4 * rows * cols;
+  // Row i of a matrix of `width` columns, from the row of the first key on.
+  const keys = (tensor: Tensor, width: number): number => tensor.ptr + 4 * rows * width;
   // prettier-ignore
   {
     k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, plan.units.ptr, keys(plan.units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), vectors.ptr, keys(vectors, hidden), plan.ids.ptr, keys(plan.ids, 1), rows, cols, hidden, temperature, hardNegativeWeight, plan.lossScratch.ptr);

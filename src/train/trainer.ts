@@ -54,7 +54,11 @@ export async function train(
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new Error(
         `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of sentences ` +
-          `${[...order.rows(step).slice(0, 5)].map((row) => row + 1).join(", ")}, …; lower --learning-rate or raise ` +
+          `${order
+            .rows(step)
+            .slice(0, 5)
+            .map((row) => row + 1)
+            .join(", ")}, …; lower --learning-rate or raise ` +
           `--temperature and resume from the last checkpoint`,
       );
     }

@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseSafetensors, toFloat32 } from "../../src/files/safetensors.ts";
-import { type Batch, writeBatch } from "../../src/model/batch.ts";
+import { writeBatch } from "../../src/model/batch.ts";
 import { type EncoderConfig, type Pooling, parseConfig } from "../../src/model/config.ts";
 import { encoderForward, poolForward } from "../../src/model/encoder.ts";
 import type { Parameters } from "../../src/model/parameters.ts";
@@ -53,7 +53,7 @@ function start(target: string, pooling: Pooling, changes: Partial<StepOptions> =
     new Int32Array(buffer, plan.ids.ptr, sequences.length).set(
       sequences.map((ids) => sequences.findIndex((other) => other.join() === ids.join())),
     );
-    return writeBatch(buffer, plan.batch as Batch, plan.limits, encoder.vocabSize, sequences);
+    return writeBatch(buffer, plan.batch, plan.limits, encoder.vocabSize, sequences);
   };
   return { options, plan, k, buffer, write };
 }
