@@ -1,5 +1,8 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
+import { Arena } from "../src/runtime/arena.ts";
+import { instantiate } from "../src/runtime/instantiate.ts";
+import type { Kernels } from "../src/runtime/kernels.ts";
 
 /** Something to time; `work` is what one call does, in the unit that the table counts. */
 export interface Case {
@@ -14,6 +17,14 @@ export interface Figure {
   readonly median: number;
   readonly min: number;
   readonly max: number;
+}
+
+/** One table of figures; `reference` names the row that the others are shares of. */
+export interface Table {
+  readonly title: string;
+  readonly unit: string;
+  readonly reference: string;
+  readonly rows: readonly Figure[];
 }
 
 const ROUNDS = 7;
@@ -45,6 +56,40 @@ export function alternate(cases: readonly Case[]): Figure[] {
   });
 }
 
+/** Figures in units of 10⁹. */
+export function giga(figures: readonly Figure[]): Figure[] {
+  return figures.map(({ name, median, min, max }) => ({
+    name,
+    median: median / 1e9,
+    min: min / 1e9,
+    max: max / 1e9,
+  }));
+}
+
+/** One rank over a memory that `plan` lays out, filled with small random numbers. */
+export function singleRank<T>(
+  target: "node" | "portable",
+  plan: (arena: Arena) => T,
+): { k: Kernels; t: T; buffer: ArrayBufferLike } {
+  const arena = new Arena();
+  const t = plan(arena);
+  const { pages } = arena;
+  const memory = new WebAssembly.Memory(
+    target === "node" ? { initial: pages, maximum: pages, shared: true } : { initial: pages },
+  );
+  const k = instantiate<Kernels>(
+    new WebAssembly.Module(readFileSync(`build/${target}.wasm`)),
+    memory,
+  );
+  k.join(0, 1);
+  const floats = new Float32Array(memory.buffer, 65536);
+  for (let i = 0, state = 1; i < floats.length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    floats[i] = state / 2 ** 32;
+  }
+  return { k, t, buffer: memory.buffer };
+}
+
 export function geometricMean(values: readonly number[]): number {
   return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 }
@@ -58,10 +103,8 @@ export function peakCase(target: "node" | "portable"): Case {
   const { status, stderr } = spawnSync(process.execPath, ["node_modules/assemblyscript/bin/asc.js", "assembly/peak.ts", "--config", "none", "--runtime", "stub", "-O3", "--noAssert", "--use", "abort=", "--enable", enable, "-o", file], { encoding: "utf8" });
   if (status !== 0) throw new Error(`assembly/peak.ts does not compile: ${stderr}`);
   const { exports } = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(file)), {});
-  const turns = 100_000;
-  return {
-    name: "peak",
-    work: 96 * turns,
-    run: () => (exports["peakFused"] as (n: number) => number)(turns),
-  };
+  const turns = 10_000;
+  const flops = 8 * (target === "node" ? 12 : 10) * turns;
+  const peak = exports["peak"] as (turns: number, x: number, y: number) => number;
+  return { name: "peak", work: flops, run: () => void peak(turns, 1e-3, 1e-3) };
 }

@@ -34,7 +34,7 @@ const PACKAGE = fileURLToPath(
 const PAIRS = join(PACKAGE, "examples/software-pairs.tsv");
 
 /** More sentences than this would only make the search page start later. */
-const INDEXED = 20_000;
+const INDEXED = 50_000;
 
 export async function start(options: StartOptions): Promise<void> {
   const folder = (name: string): string => relative("", join(options.output, name)) || ".";
@@ -139,7 +139,7 @@ export async function start(options: StartOptions): Promise<void> {
 async function showRequest(url: string): Promise<void> {
   const body = {
     model: "simcse-edge",
-    input: "Delete a folder and everything in it.",
+    input: "Called when the connection is closed.",
     encoding_format: "float",
   };
   const address = new URL("/v1/embeddings", url);

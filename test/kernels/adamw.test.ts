@@ -19,12 +19,20 @@ interface Case extends AdamW {
   readonly name: string;
   readonly count: number;
   readonly step: number;
+  readonly gradientScale: number;
 }
 
-const shape = (name: string, count: number, changes: Partial<AdamW> = {}, step = 1): Case => ({
+const shape = (
+  name: string,
+  count: number,
+  changes: Partial<AdamW> = {},
+  step = 1,
+  gradientScale = 1,
+): Case => ({
   name: `${name}, count ${count}`,
   count,
   step,
+  gradientScale,
   ...OPTIONS,
   ...changes,
 });
@@ -36,6 +44,7 @@ const CASES: readonly Case[] = [
   shape("step 1000000", 60, {}, 1_000_000),
   shape("no weight decay", 60, { weightDecay: 0 }),
   shape("clipped", 60, { maxNorm: 1 }),
+  shape("clipped with a norm as small as the 1e-6 beside it", 60, { maxNorm: 1e-7 }, 1, 1e-7),
   shape("below the limit of the norm", 60, { maxNorm: 1e6 }),
   shape("other moments", 60, { beta1: 0.5, beta2: 0.98, epsilon: 1e-6 }, 3),
   shape("frozen", 60, { learningRate: 0 }),
@@ -48,11 +57,11 @@ interface Values {
   readonly second: Float32Array;
 }
 
-const valuesOf = ({ count, step }: Case): Values => {
+const valuesOf = ({ count, step, gradientScale }: Case): Values => {
   const moments = step === 1 ? 0 : 1; // both are zero before the first step
   return {
     weight: uniform(1, count),
-    gradient: uniform(2, count),
+    gradient: uniform(2, count).map((v) => gradientScale * v),
     first: uniform(3, count).map((v) => moments * v),
     second: uniform(4, count, 0, 1).map((v) => moments * v),
   };

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { infoNceScratch } from "../../src/runtime/scratch.ts";
 import { erf, geluSlope } from "../oracle/activation.ts";
-import { expectClose, type Program, run, TARGETS, uniform } from "./harness.ts";
+import { expectClose, expectSameBits, type Program, run, TARGETS, uniform } from "./harness.ts";
 
 /**
  * The elementary functions are no exports, so their bounds are measured through kernels that apply little else: exp
@@ -94,6 +94,13 @@ const slopes =
     return { dx };
   };
 
+const FUNCTIONS: readonly { name: string; program: Program<string> }[] = [
+  { name: "exp", program: exponentials(sweep(-20, 20, 64 * 128)) },
+  { name: "log", program: logOnePlusExp(sweep(-30, 30, 2000)) },
+  { name: "erf", program: pointwise("geluForward", sweep(-8, 8)) },
+  { name: "tanh", program: pointwise("tanhForward", sweep(-9, 9)) },
+];
+
 describe.each(TARGETS)("%s", (target) => {
   it.each([
     [-87, 88],
@@ -160,5 +167,9 @@ describe.each(TARGETS)("%s", (target) => {
     const x = Float32Array.of(-Infinity, -1e30, -20, 20, 1e30, Infinity, 0, 0);
     const { y } = run(target, pointwise("tanhForward", x));
     expect([...y.values]).toEqual([-1, -1, -1, 1, 1, 1, 0, 0]);
+  });
+
+  it.each(FUNCTIONS)("$name has the bits of node: nothing in it fuses", ({ program }) => {
+    expectSameBits(run(target, program), run("node", program), target);
   });
 });

@@ -1,0 +1,71 @@
+import { linearScratch } from "../src/runtime/scratch.ts";
+import {
+  alternate,
+  type Case,
+  type Figure,
+  geometricMean,
+  giga,
+  peakCase,
+  singleRank,
+  type Table,
+} from "./measure.ts";
+
+const SHAPES = [
+  [384, 384],
+  [384, 1536],
+  [1536, 384],
+  [768, 768],
+  [768, 3072],
+  [3072, 768],
+] as const;
+
+/** The three products of a linear layer, packing included: y = x Wᵀ, dx = dy W, dW = dyᵀ x. */
+export function linear(): Table[] {
+  return (["node", "portable"] as const).flatMap((target) =>
+    [16, 32, 512, 2048].map((rows) => {
+      const figures: Figure[] = [];
+      const shares: number[] = [];
+      for (const [inputs, outputs] of SHAPES) {
+        const { k, t } = singleRank(target, (arena) => ({
+          x: arena.tensor("x", rows, inputs).ptr,
+          w: arena.tensor("w", outputs, inputs).ptr,
+          y: arena.tensor("y", rows, outputs).ptr,
+          b: arena.tensor("b", outputs).ptr,
+          scratch: arena.scratch("scratch", linearScratch(rows, inputs, outputs, 1)).ptr,
+        }));
+        const work = 2 * rows * inputs * outputs;
+        const shape = `${inputs} x ${outputs}`;
+        const cases: Case[] = [
+          peakCase(target),
+          {
+            name: `${shape} forward`,
+            work,
+            run: () => k.linearForward(t.y, t.x, t.w, t.b, rows, inputs, outputs, t.scratch),
+          },
+          {
+            name: `${shape} dX`,
+            work,
+            run: () => k.linearBackwardInput(t.x, t.y, t.w, rows, inputs, outputs, 0, t.scratch),
+          },
+          {
+            name: `${shape} dW`,
+            work,
+            run: () => k.linearBackwardWeight(t.w, t.b, t.y, t.x, rows, inputs, outputs, t.scratch),
+          },
+        ];
+        const [peak, ...products] = giga(alternate(cases));
+        if (figures.length === 0) figures.push(peak!);
+        figures.push(...products);
+        shares.push(...products.map(({ median }) => median / peak!.median));
+      }
+      const mean = geometricMean(shares) * figures[0]!.median;
+      figures.push({ name: "geometric mean of the shares", median: mean, min: mean, max: mean });
+      return {
+        title: `linear, ${target}, ${rows} rows`,
+        unit: "GFLOP/s",
+        reference: "peak",
+        rows: figures,
+      };
+    }),
+  );
+}

@@ -1,0 +1,46 @@
+/**
+ * Figures of the kernels against the limit of the machine: `npm run bench -- [name…] [--json]`. Each name prints one table;
+ * rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
+ */
+import { attention } from "./attention.ts";
+import { infonce } from "./infonce.ts";
+import { int8 } from "./int8.ts";
+import { layer } from "./layer.ts";
+import { linear } from "./linear.ts";
+import type { Table } from "./measure.ts";
+import { pointwise } from "./pointwise.ts";
+
+const benches: Record<string, () => Table[] | Promise<Table[]>> = {
+  linear,
+  int8,
+  attention,
+  pointwise,
+  infonce,
+  layer,
+};
+
+const names = process.argv.slice(2).filter((name) => name !== "--json");
+const unknown = names.find((name) => !(name in benches));
+if (unknown !== undefined) {
+  console.error(`no bench named ${unknown}; should be one of: ${Object.keys(benches).join(", ")}`);
+  process.exit(2);
+}
+for (const name of names.length > 0 ? names : Object.keys(benches)) {
+  for (const table of await benches[name]!()) {
+    if (process.argv.includes("--json")) console.log(JSON.stringify({ bench: name, ...table }));
+    else print(table);
+  }
+}
+
+function print({ title, unit, reference, rows }: Table): void {
+  const limit = rows.find((row) => row.name === reference)!.median;
+  console.log(`\n${title} (${unit})`);
+  console.log(`${"".padEnd(34)}  median     min     max   of ${reference}`);
+  for (const { name, median, min, max } of rows) {
+    const numbers = [median, min, max].map((value) => value.toFixed(1).padStart(7)).join(" ");
+    const spread = max - min > 0.1 * median ? "  spread over 10 %" : "";
+    console.log(
+      `${name.padEnd(34)} ${numbers}   ${((100 * median) / limit).toFixed(0).padStart(5)} %${spread}`,
+    );
+  }
+}
