@@ -33,6 +33,9 @@ const PACKAGE = fileURLToPath(
 );
 const PAIRS = join(PACKAGE, "examples/software-pairs.tsv");
 
+/** A small corpus is read several times: fewer steps than these teach little. */
+const SENTENCES_SEEN = 40_000;
+
 /** More sentences than this would only make the search page start later. */
 const INDEXED = 50_000;
 
@@ -49,15 +52,12 @@ export async function start(options: StartOptions): Promise<void> {
   heading(`1. Corpus`);
   if (options.corpus === undefined) {
     const modules = resolve(PACKAGE, "node_modules");
-    const { sentences, files } = await collectCorpus(modules);
-    await writeFileAtomic(corpus, new TextEncoder().encode(`${sentences.join("\n")}\n`));
-    note(
-      `${corpus}: ${count(sentences.length)} sentences from the documentation of ${count(files)} installed files`,
-    );
-  } else {
-    const sentences = await readCorpus(corpus);
-    note(`${corpus}: ${count(sentences.length)} sentences`);
+    const collected = await collectCorpus(modules);
+    await writeFileAtomic(corpus, new TextEncoder().encode(`${collected.sentences.join("\n")}\n`));
+    note(`read ${count(collected.files)} files of the packages installed here`);
   }
+  const sentences = await readCorpus(corpus);
+  note(`${corpus}: ${count(sentences.length)} sentences`);
 
   heading(`2. simcse vocab --corpus ${corpus} --output ${tokenizer}`);
   await vocab({ corpus, output: tokenizer, size: 2048, minFrequency: 2 });
@@ -81,7 +81,7 @@ export async function start(options: StartOptions): Promise<void> {
     model: untrained,
     corpus,
     output: trained,
-    epochs: 1,
+    epochs: Math.max(1, SENTENCES_SEEN / sentences.length),
     ...(options.steps === undefined ? {} : { steps: options.steps }),
     batchSize: 64,
     learningRate: 1e-3,
@@ -93,6 +93,8 @@ export async function start(options: StartOptions): Promise<void> {
     seed: 42,
     threads: options.threads,
     checkpointEvery: 100,
+    // An interrupted start goes on where it stopped, unless the corpus or an option has changed.
+    resume: true,
     force: true,
   });
 
@@ -113,7 +115,6 @@ export async function start(options: StartOptions): Promise<void> {
 
   heading(`6. A Worker`);
   const project = join(options.output, "worker");
-  const sentences = await readCorpus(corpus);
   const texts = sentences.slice(0, INDEXED);
   const model = await openModel(await readModelFolder(int8));
   const { dimension } = model.encoder;
@@ -182,7 +183,7 @@ export function addStart(program: Command): void {
       "your own text, one sentence a line; default: the documentation of the installed packages",
     )
     .option("--output <folder>", "folder for everything that is made", "runs/start")
-    .option("--steps <n>", "training steps, instead of one epoch", wholeNumber(1))
+    .option("--steps <n>", "training steps, instead of epochs", wholeNumber(1))
     .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
     .option("--port <n>", "port of the Worker", wholeNumber(1))
     .option("--no-serve", "end after one request instead of serving")

@@ -105,11 +105,8 @@ export async function train(options: TrainOptions): Promise<void> {
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   try {
-    let from = 0;
-    if (resumable && options.resume) {
-      from = await output.restore(team, run);
-      note(`resumed after step ${from} of ${totalSteps}`);
-    } else {
+    const from = resumable && options.resume ? await resume(output, team, run, options) : 0;
+    if (from === 0) {
       loadWeights(team.buffer, team.plan.weights.named, folder.tensors, folder.weightsFile);
       await output.reset();
     }
@@ -166,6 +163,24 @@ export async function train(options: TrainOptions): Promise<void> {
   }
 }
 
+/** The step to go on after; 0 where `force` allows to begin anew because the checkpoint belongs to another run. */
+async function resume(
+  output: RunFolder,
+  team: Team,
+  run: RunOptions,
+  options: TrainOptions,
+): Promise<number> {
+  try {
+    const step = await output.restore(team, run);
+    note(`resumed after step ${step} of ${run.totalSteps}`);
+    return step;
+  } catch (error) {
+    if (!options.force) throw error;
+    note(`${(error as Error).message}\nbeginning anew`);
+    return 0;
+  }
+}
+
 export function addTrain(program: Command): void {
   program
     .command("train")
@@ -199,6 +214,9 @@ export function addTrain(program: Command): void {
     .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
     .option("--checkpoint-every <n>", "steps between checkpoints", wholeNumber(1), 250)
     .option("--resume", "continue the run in --output, if there is one")
-    .option("--force", "begin anew even if --output holds a run")
+    .option(
+      "--force",
+      "begin anew if --output holds a run (with --resume: only one that cannot be continued)",
+    )
     .action((options: TrainOptions) => train(options));
 }
