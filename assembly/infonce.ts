@@ -151,7 +151,7 @@ export function infoNceBackward(
     const own = row + (i << 2);
     store<f32>(own, load<f32>(own) - weight);
   }
-  barrier();
+  // No product reads the logits before the barrier of the packing.
 
   const stride = dimension << 2;
   packTogether(scratch, keyUnits, stride, cols, dimension, false);

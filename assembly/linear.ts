@@ -10,6 +10,10 @@
 import { Fused, multiplyTogether, packedBytes, packTogether } from "./gemm";
 import { barrier, begin, end } from "./team";
 
+function assertShape(inputs: usize, outputs: usize): void {
+  assert((inputs & 3) == 0 && (outputs & 3) == 0, "inputs and outputs must be multiples of 4");
+}
+
 /** Computes y. */
 export function linearForward(
   y: usize,
@@ -21,6 +25,7 @@ export function linearForward(
   outputs: usize,
   scratch: usize,
 ): void {
+  assertShape(inputs, outputs);
   packTogether(scratch, weight, inputs << 2, inputs, outputs, true);
   const own = scratch + packedBytes(inputs, outputs);
   multiplyTogether<Fused>(
@@ -50,6 +55,7 @@ export function linearBackwardInput(
   accumulate: usize,
   scratch: usize,
 ): void {
+  assertShape(inputs, outputs);
   packTogether(scratch, weight, inputs << 2, outputs, inputs, false);
   const own = scratch + packedBytes(outputs, inputs);
   multiplyTogether<Fused>(
@@ -79,6 +85,7 @@ export function linearBackwardWeight(
   outputs: usize,
   scratch: usize,
 ): void {
+  assertShape(inputs, outputs);
   packTogether(scratch, x, inputs << 2, rows, inputs, false);
   const own = scratch + packedBytes(rows, inputs);
   multiplyTogether<Fused>(
