@@ -13,7 +13,7 @@
  *   every operand [count], count % 4 == 0; outputs may lie on inputs
  */
 import { erf4, exp4, tanh4 } from "./math";
-import { mulAdd } from "./simd";
+import { Exact, mulAdd } from "./simd";
 import { barrier, begin, end } from "./team";
 
 const SQRT_HALF: f32 = 0.7071067811865476;
@@ -40,7 +40,7 @@ export function geluBackward(dx: usize, dy: usize, x: usize, count: usize): void
   for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
     const xi = v128.load(x + i);
     const density = f32x4.mul(
-      exp4(f32x4.mul(f32x4.mul(xi, xi), f32x4.splat(-0.5))),
+      exp4<Exact>(f32x4.mul(f32x4.mul(xi, xi), f32x4.splat(-0.5))),
       f32x4.splat(INV_SQRT_2PI),
     );
     const slope = mulAdd(xi, density, normalCdf(xi));

@@ -11,10 +11,10 @@
  *   qkv dqkv [tokens, 3 · hidden]    O dO [tokens, hidden]    logSumExp [heads, tokens]    headDim % 4 == 0
  *   offsets [sequences + 1] int32    a row of P draws the bits of row token · heads + head
  */
-import { Exact, Fused, RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
+import { RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
 import { exp4, log4 } from "./math";
 import { dropThreshold, keepMask, keepScale, philox } from "./random";
-import { maxLanes, mulAdd, sumLanes } from "./simd";
+import { Exact, Fused, fma, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
 const ROWS: usize = 64; // rows of S in memory at a time: no L × L matrix exists
@@ -25,53 +25,52 @@ function scoreStride(length: usize): usize {
   return ((length + 7) & ~7) << 2;
 }
 
-/** Scales a row of scores, and fills its last vector with what softmax ignores; returns log Σ exp. */
-function softmaxRow(row: usize, length: usize, scale: f32): f32 {
-  const bytes = ((length + 3) & ~3) << 2;
-  for (let j = length << 2; j < bytes; j += 4) store<f32>(row + j, MASKED);
-  const scales = f32x4.splat(scale);
-
-  let high = f32x4.splat(MASKED);
-  for (let j: usize = 0; j < bytes; j += 16) {
-    const s = f32x4.mul(v128.load(row + j), scales);
-    v128.store(row + j, s);
-    high = f32x4.pmax(high, s);
-  }
-  const top = maxLanes(high);
-  const tops = f32x4.splat(top);
-
-  let sums = f32x4.splat(0);
-  for (let j: usize = 0; j < bytes; j += 16) {
-    const p = exp4(f32x4.sub(v128.load(row + j), tops));
-    v128.store(row + j, p);
-    sums = f32x4.add(sums, p);
-  }
-  const sum = sumLanes(sums);
-  const inverse = f32x4.splat(<f32>1 / sum);
-  for (let j: usize = 0; j < bytes; j += 16)
-    v128.store(row + j, f32x4.mul(v128.load(row + j), inverse));
-  return top + f32x4.extract_lane(log4(f32x4.splat(sum)), 0);
-}
-
-/** Applies dropout to a row of probabilities. */
-function dropRow(
+/**
+ * Turns a row of scores S · √headDim into exp(S - max S), and drops what dropout drops; what fills the last vector becomes
+ * negligible. Returns the sum before dropout at `sums`, and log Σ exp S at `logSumExp` unless that is 0. Dividing is left
+ * to the rows of O, which are shorter.
+ */
+function softmaxRow<Rounding>(
   row: usize,
   length: usize,
+  scale: f32,
+  inverse: usize,
+  logSumExp: usize,
   threshold: i32,
   seed: usize,
   step: usize,
   site: usize,
   line: usize,
 ): void {
+  const bytes = ((length + 3) & ~3) << 2;
+  for (let j = length << 2; j < bytes; j += 4) store<f32>(row + j, MASKED);
+
+  let high = f32x4.splat(MASKED);
+  for (let j: usize = 0; j < bytes; j += 16) high = f32x4.pmax(high, v128.load(row + j));
+  const top = maxLanes(high);
+  const scales = f32x4.splat(scale);
+  const tops = f32x4.splat(top);
   const thresholds = i32x4.splat(threshold);
-  const scale = f32x4.splat(keepScale(threshold));
-  for (let j: usize = 0, bytes = length << 2; j < bytes; j += 16) {
-    if (!(j & 127)) philox(seed, step, site, line, j >> 7);
-    v128.store(
-      row + j,
-      v128.and(f32x4.mul(v128.load(row + j), scale), keepMask((j >> 4) & 7, thresholds)),
-    );
+
+  let sums = f32x4.splat(0);
+  for (let j: usize = 0; j < bytes; j += 16) {
+    let p = exp4<Rounding>(f32x4.mul(f32x4.sub(v128.load(row + j), tops), scales));
+    sums = f32x4.add(sums, p);
+    if (threshold) {
+      if (!(j & 127)) philox(seed, step, site, line, j >> 7);
+      p = v128.and(p, keepMask((j >> 4) & 7, thresholds));
+    }
+    v128.store(row + j, p);
   }
+  const sum = sumLanes(sums);
+  store<f32>(inverse, keepScale(threshold) / sum);
+  if (logSumExp) store<f32>(logSumExp, top * scale + f32x4.extract_lane(log4(f32x4.splat(sum)), 0));
+}
+
+/** Multiplies a row by a number. */
+function scaleRow(row: usize, bytes: usize, scale: usize): void {
+  const s = v128.load32_splat(scale);
+  for (let j: usize = 0; j < bytes; j += 16) v128.store(row + j, f32x4.mul(v128.load(row + j), s));
 }
 
 function forward<Rounding>(
@@ -100,7 +99,8 @@ function forward<Rounding>(
   const packedK = scratch + rankOf() * forwardScratch(maxLength, headDim);
   const packedV = packedK + packedBytes(headDim, maxLength);
   const scores = packedV + packedBytes(maxLength, headDim);
-  const own = scores + ROWS * scoreStride(maxLength);
+  const inverses = scores + ROWS * scoreStride(maxLength);
+  const own = inverses + ROWS * 4;
 
   // Heads are the outer index: with as many heads as ranks, or a multiple, all shares are the same sequences.
   for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
@@ -131,21 +131,22 @@ function forward<Rounding>(
       );
       for (let row: usize = 0; row < rows; row++) {
         const token = start + i + row;
-        const lse = softmaxRow(scores + row * rowStride, length, scale);
-        if (logSumExp) store<f32>(logSumExp + ((head * tokens + token) << 2), lse);
-        if (threshold)
-          dropRow(
-            scores + row * rowStride,
-            length,
-            threshold,
-            seed,
-            step,
-            site,
-            token * heads + head,
-          );
+        softmaxRow<Rounding>(
+          scores + row * rowStride,
+          length,
+          scale,
+          inverses + (row << 2),
+          logSumExp ? logSumExp + ((head * tokens + token) << 2) : 0,
+          threshold,
+          seed,
+          step,
+          site,
+          token * heads + head,
+        );
       }
+      const o = context + (start + i) * stride + ((head * headDim) << 2);
       multiplyAlone<Rounding>(
-        context + (start + i) * stride + ((head * headDim) << 2),
+        o,
         stride,
         scores,
         rowStride,
@@ -157,6 +158,8 @@ function forward<Rounding>(
         false,
         own,
       );
+      for (let row: usize = 0; row < rows; row++)
+        scaleRow(o + row * stride, headDim << 2, inverses + (row << 2));
     }
   }
   barrier();
@@ -168,6 +171,7 @@ function forwardScratch(maxLength: usize, headDim: usize): usize {
     packedBytes(headDim, maxLength) +
     packedBytes(maxLength, headDim) +
     ROWS * scoreStride(maxLength) +
+    ROWS * 4 +
     RANK_SCRATCH
   );
 }
@@ -262,7 +266,7 @@ function backwardRow(
   const thresholds = i32x4.splat(threshold);
   const keep = f32x4.splat(keepScale(threshold));
   for (let j: usize = 0, bytes = length << 2; j < bytes; j += 16) {
-    const probability = exp4(mulAdd(v128.load(p + j), scales, lses));
+    const probability = exp4<Fused>(fma(v128.load(p + j), scales, lses));
     let dropped = probability;
     let d = v128.load(dp + j);
     if (threshold) {
@@ -280,7 +284,7 @@ function backwardRow(
 function dot(a: usize, b: usize, n: usize): f32 {
   let sum = f32x4.splat(0);
   for (let j: usize = 0, bytes = n << 2; j < bytes; j += 16)
-    sum = mulAdd(v128.load(a + j), v128.load(b + j), sum);
+    sum = fma(v128.load(a + j), v128.load(b + j), sum);
   return sumLanes(sum);
 }
 

@@ -1,10 +1,10 @@
-/** What the edge binary exports: the forward pass of inference. */
+/** What the edge binary exports: the forward pass of inference, and search. */
 export { addForward, geluForward, tanhForward } from "./activation";
 export { attentionExactForward, attentionForward } from "./attention";
-export { embeddingForward, embeddingInt8Forward } from "./embedding";
-export { linearInt8Forward } from "./int8";
+export { embeddingForward, embeddingInt8Forward, staticEmbeddingForward } from "./embedding";
+export { linearInt8Forward, quantizeRowsInt8 } from "./int8";
 export { layerNormForward } from "./layernorm";
 export { linearForward } from "./linear";
-export { normalizeForward, poolingForward } from "./pooling";
-export { innerProducts } from "./search";
+export { averageForward, copyColumns, normalizeForward, poolingForward } from "./pooling";
+export { innerProducts, innerProductsInt8, signAgreements } from "./search";
 export { barrier, heapBase, join } from "./team";

@@ -5,6 +5,10 @@
  *
  *   y dy [tokens, hidden]    tokenIds positions [tokens] int32    hidden % 4 == 0
  *   words [vocab, hidden], or int8 codes with scales [vocab]    positionTable and types may be absent
+ *
+ * And those of a static model, where pieces may share a row (https://github.com/MinishLab/model2vec):
+ *
+ *   y[t] = weights[tokenIds[t]] · table[rows[tokenIds[t]]]        weights [vocab]    rows [vocab] int32
  */
 import { barrier, begin, end } from "./team";
 
@@ -53,6 +57,29 @@ export function embeddingInt8Forward(
       v128.store(y + t * stride + (j << 2), f32x4.mul(f32x4.convert_i32x4_s(codes), scale));
     }
     addTables(y + t * stride, positions + (t << 2), positionTable, types, stride);
+  }
+  barrier();
+}
+
+/** Computes y of a static model. */
+export function staticEmbeddingForward(
+  y: usize,
+  tokenIds: usize,
+  table: usize,
+  rows: usize,
+  weights: usize,
+  tokens: usize,
+  hidden: usize,
+): void {
+  assert((hidden & 3) == 0, "hidden must be a multiple of 4");
+  const stride = hidden << 2;
+  for (let t = begin(tokens), last = end(tokens); t < last; t++) {
+    const id = (<usize>load<u32>(tokenIds + (t << 2))) << 2;
+    const row = table + <usize>load<u32>(rows + id) * stride;
+    const weight = v128.load32_splat(weights + id);
+    for (let j: usize = 0; j < stride; j += 16) {
+      v128.store(y + t * stride + j, f32x4.mul(v128.load(row + j), weight));
+    }
   }
   barrier();
 }

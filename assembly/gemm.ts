@@ -2,39 +2,27 @@
  * Matrix product C (+)= A · B, the one loop nest behind every dense product of the model (Goto & van de Geijn 2008,
  * Anatomy of high-performance matrix multiplication; Van Zee & van de Geijn 2015, BLIS).
  *
- *   C [rows, cols]    A [rows, k]    B [k, cols]        packing absorbs transposition, strides and edges
+ *   C [rows, cols]    A [rows, k]    B [k, cols]    stored row by row or, transposed, column by column, with a stride
  *
- *   A panel: MR rows of A, stored k × MR     4 bytes · MR · KC = 9 KB in L1
- *   B panel: NR columns of B, stored k × NR  4 bytes · NR · KC = 12 KB in L1
- *   A block: MC rows of A in panels          4 bytes · MC · KC = 147 KB in L2
+ *   B panel: 8 columns of B, k × 8           4 bytes · 8 · KC = 12 KB in L1
+ *   A panel: a tile's rows of A, k × height  unless the tile reads them where they lie
+ *   A block: MC rows of A                    4 bytes · MC · KC = 147 KB in L2
  *
  * The sum over k runs in one order whatever the tile, the batch and the team: blocks of kBlock(k), and inside a block one
  * chain of multiply-adds that starts at the bias or at C. So a row of C depends on its row of A alone, bit for bit, and k
  * is never shared out among ranks.
  */
-import { FUSED, fma, mulAdd } from "./simd";
 import { barrier, begin, end, rankOf, teamSize } from "./team";
+import { NR, readsRows, tallest, tile, tileHeight } from "./tile";
 
-/** Type arguments of the products: `Fused` rounds as the target likes, `Exact` the same everywhere. */
-export type Fused = f32;
-export type Exact = i32;
-
-const NR: usize = 8; // columns of a tile: two vectors
-const MC: usize = 96; // rows of an A block
+const MC: usize = 96; // rows of an A block: whole tiles of six
+const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const KC: usize = 384; // longest panel
+const FEW: usize = 16; // panels of B up to which packing A costs more than its scattered rows
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
 export const RANK_SCRATCH: usize = (MC + 4) * KC * 4 + 6 * NR * 4;
 const EDGE: usize = (MC + 4) * KC * 4; // where in it the edge tile lies
-
-function multiplyAdd<Rounding>(a: v128, b: v128, c: v128): v128 {
-  return isFloat<Rounding>() ? fma(a, b, c) : mulAdd(a, b, c);
-}
-
-/** Rows of the tall tile. Unfused, twelve accumulators and their products overflow the sixteen registers; ten do not. */
-function MR<Rounding>(): usize {
-  return FUSED && isFloat<Rounding>() ? 6 : 5;
-}
 
 /** Length of the blocks that k is cut into: equal ones, at most KC. */
 function kBlock(k: usize): usize {
@@ -64,37 +52,30 @@ function pack(
   const rowBytes = width << 2;
   if (valid < width) memory.fill(panel, 0, rowBytes * k);
   if (transposed) {
-    for (let j: usize = 0; j < valid; j += 4) {
-      if (j + 4 <= valid && !(k & 3))
-        packQuad(panel + (j << 2), source + j * stride, stride, k, rowBytes);
-      else {
-        for (let i = j, last = min(j + 4, valid); i < last; i++) {
-          let from = source + i * stride;
-          let to = panel + (i << 2);
-          for (const stop = from + (k << 2); from < stop; from += 4, to += rowBytes)
-            store<f32>(to, load<f32>(from));
-        }
-      }
-    }
-    return;
-  }
-  if (valid == NR) {
-    for (let p: usize = 0; p < k; p++, source += stride, panel += rowBytes) {
-      v128.store(panel, v128.load(source));
-      v128.store(panel, v128.load(source, 16), 16);
+    let j: usize = 0;
+    for (; j + 4 <= valid; j += 4)
+      packQuad(panel + (j << 2), source + j * stride, stride, k, rowBytes);
+    for (; j < valid; j++) {
+      let from = source + j * stride;
+      let to = panel + (j << 2);
+      for (const stop = from + (k << 2); from < stop; from += 4, to += rowBytes)
+        store<f32>(to, load<f32>(from));
     }
     return;
   }
   for (let p: usize = 0; p < k; p++, source += stride, panel += rowBytes) {
-    for (let j: usize = 0, bytes = valid << 2; j < bytes; j += 4)
-      store<f32>(panel + j, load<f32>(source + j));
+    let j: usize = 0;
+    for (; j + 4 <= valid; j += 4) v128.store(panel + (j << 2), v128.load(source + (j << 2)));
+    for (; j < valid; j++) store<f32>(panel + (j << 2), load<f32>(source + (j << 2)));
   }
 }
 
 /** Four rows of the source become four columns of the panel, a 4 × 4 transposition at a time. */
 function packQuad(panel: usize, source: usize, stride: usize, k: usize, rowBytes: usize): void {
   const source2 = source + stride * 2;
-  for (let p: usize = 0, bytes = k << 2; p < bytes; p += 16, panel += rowBytes << 2) {
+  const bytes = k << 2;
+  let p: usize = 0;
+  for (; p + 16 <= bytes; p += 16, panel += rowBytes << 2) {
     const r0 = v128.load(source + p);
     const r1 = v128.load(source + p + stride);
     const r2 = v128.load(source2 + p);
@@ -107,6 +88,12 @@ function packQuad(panel: usize, source: usize, stride: usize, k: usize, rowBytes
     v128.store(panel + rowBytes, v128.shuffle<i64>(low01, low23, 1, 3));
     v128.store(panel + rowBytes * 2, v128.shuffle<i64>(high01, high23, 0, 2));
     v128.store(panel + rowBytes * 3, v128.shuffle<i64>(high01, high23, 1, 3));
+  }
+  for (; p < bytes; p += 4, panel += rowBytes) {
+    store<f32>(panel, load<f32>(source + p));
+    store<f32>(panel, load<f32>(source + p + stride), 4);
+    store<f32>(panel, load<f32>(source2 + p), 8);
+    store<f32>(panel, load<f32>(source2 + p + stride), 12);
   }
 }
 
@@ -163,237 +150,12 @@ export function packTogether(
   barrier();
 }
 
-/** 6 × 8 tile; see `tile`. */
-function tile6<Rounding>(
-  c: usize,
-  stride: usize,
-  a: usize,
-  b: usize,
-  k: usize,
-  bias: usize,
-  accumulate: bool,
-): void {
-  const c1 = c + stride;
-  const c2 = c1 + stride;
-  const c3 = c2 + stride;
-  const c4 = c3 + stride;
-  const c5 = c4 + stride;
-  const bias0 = v128.load(bias, 0);
-  const bias1 = v128.load(bias, 16);
-  let c00 = bias0;
-  let c01 = bias1;
-  let c10 = bias0;
-  let c11 = bias1;
-  let c20 = bias0;
-  let c21 = bias1;
-  let c30 = bias0;
-  let c31 = bias1;
-  let c40 = bias0;
-  let c41 = bias1;
-  let c50 = bias0;
-  let c51 = bias1;
-  if (accumulate) {
-    c00 = v128.load(c, 0);
-    c01 = v128.load(c, 16);
-    c10 = v128.load(c1, 0);
-    c11 = v128.load(c1, 16);
-    c20 = v128.load(c2, 0);
-    c21 = v128.load(c2, 16);
-    c30 = v128.load(c3, 0);
-    c31 = v128.load(c3, 16);
-    c40 = v128.load(c4, 0);
-    c41 = v128.load(c4, 16);
-    c50 = v128.load(c5, 0);
-    c51 = v128.load(c5, 16);
-  }
-  for (const last = b + (k << 5); b < last; b += 32, a += 24) {
-    const b0 = v128.load(b);
-    const b1 = v128.load(b, 16);
-    let ai = v128.load32_splat(a);
-    c00 = multiplyAdd<Rounding>(ai, b0, c00);
-    c01 = multiplyAdd<Rounding>(ai, b1, c01);
-    ai = v128.load32_splat(a, 4);
-    c10 = multiplyAdd<Rounding>(ai, b0, c10);
-    c11 = multiplyAdd<Rounding>(ai, b1, c11);
-    ai = v128.load32_splat(a, 8);
-    c20 = multiplyAdd<Rounding>(ai, b0, c20);
-    c21 = multiplyAdd<Rounding>(ai, b1, c21);
-    ai = v128.load32_splat(a, 12);
-    c30 = multiplyAdd<Rounding>(ai, b0, c30);
-    c31 = multiplyAdd<Rounding>(ai, b1, c31);
-    ai = v128.load32_splat(a, 16);
-    c40 = multiplyAdd<Rounding>(ai, b0, c40);
-    c41 = multiplyAdd<Rounding>(ai, b1, c41);
-    ai = v128.load32_splat(a, 20);
-    c50 = multiplyAdd<Rounding>(ai, b0, c50);
-    c51 = multiplyAdd<Rounding>(ai, b1, c51);
-  }
-  v128.store(c, c00, 0);
-  v128.store(c, c01, 16);
-  v128.store(c1, c10, 0);
-  v128.store(c1, c11, 16);
-  v128.store(c2, c20, 0);
-  v128.store(c2, c21, 16);
-  v128.store(c3, c30, 0);
-  v128.store(c3, c31, 16);
-  v128.store(c4, c40, 0);
-  v128.store(c4, c41, 16);
-  v128.store(c5, c50, 0);
-  v128.store(c5, c51, 16);
-}
-
-/** 5 × 8 tile; see `tile`. */
-function tile5<Rounding>(
-  c: usize,
-  stride: usize,
-  a: usize,
-  b: usize,
-  k: usize,
-  bias: usize,
-  accumulate: bool,
-): void {
-  const c1 = c + stride;
-  const c2 = c1 + stride;
-  const c3 = c2 + stride;
-  const c4 = c3 + stride;
-  const bias0 = v128.load(bias, 0);
-  const bias1 = v128.load(bias, 16);
-  let c00 = bias0;
-  let c01 = bias1;
-  let c10 = bias0;
-  let c11 = bias1;
-  let c20 = bias0;
-  let c21 = bias1;
-  let c30 = bias0;
-  let c31 = bias1;
-  let c40 = bias0;
-  let c41 = bias1;
-  if (accumulate) {
-    c00 = v128.load(c, 0);
-    c01 = v128.load(c, 16);
-    c10 = v128.load(c1, 0);
-    c11 = v128.load(c1, 16);
-    c20 = v128.load(c2, 0);
-    c21 = v128.load(c2, 16);
-    c30 = v128.load(c3, 0);
-    c31 = v128.load(c3, 16);
-    c40 = v128.load(c4, 0);
-    c41 = v128.load(c4, 16);
-  }
-  for (const last = b + (k << 5); b < last; b += 32, a += 20) {
-    const b0 = v128.load(b);
-    const b1 = v128.load(b, 16);
-    let ai = v128.load32_splat(a);
-    c00 = multiplyAdd<Rounding>(ai, b0, c00);
-    c01 = multiplyAdd<Rounding>(ai, b1, c01);
-    ai = v128.load32_splat(a, 4);
-    c10 = multiplyAdd<Rounding>(ai, b0, c10);
-    c11 = multiplyAdd<Rounding>(ai, b1, c11);
-    ai = v128.load32_splat(a, 8);
-    c20 = multiplyAdd<Rounding>(ai, b0, c20);
-    c21 = multiplyAdd<Rounding>(ai, b1, c21);
-    ai = v128.load32_splat(a, 12);
-    c30 = multiplyAdd<Rounding>(ai, b0, c30);
-    c31 = multiplyAdd<Rounding>(ai, b1, c31);
-    ai = v128.load32_splat(a, 16);
-    c40 = multiplyAdd<Rounding>(ai, b0, c40);
-    c41 = multiplyAdd<Rounding>(ai, b1, c41);
-  }
-  v128.store(c, c00, 0);
-  v128.store(c, c01, 16);
-  v128.store(c1, c10, 0);
-  v128.store(c1, c11, 16);
-  v128.store(c2, c20, 0);
-  v128.store(c2, c21, 16);
-  v128.store(c3, c30, 0);
-  v128.store(c3, c31, 16);
-  v128.store(c4, c40, 0);
-  v128.store(c4, c41, 16);
-}
-
-/** 4 × 8 tile; see `tile`. */
-function tile4<Rounding>(
-  c: usize,
-  stride: usize,
-  a: usize,
-  b: usize,
-  k: usize,
-  bias: usize,
-  accumulate: bool,
-): void {
-  const c1 = c + stride;
-  const c2 = c1 + stride;
-  const c3 = c2 + stride;
-  const bias0 = v128.load(bias, 0);
-  const bias1 = v128.load(bias, 16);
-  let c00 = bias0;
-  let c01 = bias1;
-  let c10 = bias0;
-  let c11 = bias1;
-  let c20 = bias0;
-  let c21 = bias1;
-  let c30 = bias0;
-  let c31 = bias1;
-  if (accumulate) {
-    c00 = v128.load(c, 0);
-    c01 = v128.load(c, 16);
-    c10 = v128.load(c1, 0);
-    c11 = v128.load(c1, 16);
-    c20 = v128.load(c2, 0);
-    c21 = v128.load(c2, 16);
-    c30 = v128.load(c3, 0);
-    c31 = v128.load(c3, 16);
-  }
-  for (const last = b + (k << 5); b < last; b += 32, a += 16) {
-    const b0 = v128.load(b);
-    const b1 = v128.load(b, 16);
-    let ai = v128.load32_splat(a);
-    c00 = multiplyAdd<Rounding>(ai, b0, c00);
-    c01 = multiplyAdd<Rounding>(ai, b1, c01);
-    ai = v128.load32_splat(a, 4);
-    c10 = multiplyAdd<Rounding>(ai, b0, c10);
-    c11 = multiplyAdd<Rounding>(ai, b1, c11);
-    ai = v128.load32_splat(a, 8);
-    c20 = multiplyAdd<Rounding>(ai, b0, c20);
-    c21 = multiplyAdd<Rounding>(ai, b1, c21);
-    ai = v128.load32_splat(a, 12);
-    c30 = multiplyAdd<Rounding>(ai, b0, c30);
-    c31 = multiplyAdd<Rounding>(ai, b1, c31);
-  }
-  v128.store(c, c00, 0);
-  v128.store(c, c01, 16);
-  v128.store(c1, c10, 0);
-  v128.store(c1, c11, 16);
-  v128.store(c2, c20, 0);
-  v128.store(c2, c21, 16);
-  v128.store(c3, c30, 0);
-  v128.store(c3, c31, 16);
-}
-
-/**
- * C [rows ≤ MR, 8] (+)= A panel · B panel over k, in registers. It starts at C if `accumulate`, else at the eight floats
- * of `bias`; pointer 0 is as good as no bias, since the null line of memory is always zero.
- */
-function tile<Rounding>(
-  c: usize,
-  stride: usize,
-  a: usize,
-  b: usize,
-  k: usize,
-  bias: usize,
-  accumulate: bool,
-  height: usize,
-): void {
-  if (height == 4) tile4<Rounding>(c, stride, a, b, k, bias, accumulate);
-  else if (MR<Rounding>() == 6) tile6<Rounding>(c, stride, a, b, k, bias, accumulate);
-  else tile5<Rounding>(c, stride, a, b, k, bias, accumulate);
-}
-
 /** A tile of which only `rows` × `cols` lie inside C: computed beside it and copied. */
 function edgeTile<Rounding>(
   c: usize,
   stride: usize,
   a: usize,
+  rowStep: usize,
   b: usize,
   k: usize,
   bias: usize,
@@ -412,7 +174,7 @@ function edgeTile<Rounding>(
     for (let i: usize = 0; i < rows; i++) memory.copy(edge + (i << 5), bias, columnBytes);
     accumulate = true;
   }
-  tile<Rounding>(edge, NR << 2, a, b, k, 0, accumulate, height);
+  tile<Rounding>(edge, NR << 2, a, rowStep, b, k, 0, accumulate, height);
   for (let i: usize = 0; i < rows; i++) memory.copy(c + i * stride, edge + (i << 5), columnBytes);
 }
 
@@ -437,53 +199,100 @@ function multiplyPacked<Rounding>(
   lastPanel: usize,
   scratch: usize,
 ): void {
-  const mr = MR<Rounding>();
-  const kc = kBlock(k);
   const allCols = ((cols + NR - 1) / NR) * NR;
+  for (let i = firstRow; i < lastRow; i += MC) {
+    for (let n = firstPanel; n < lastPanel; n += NC) {
+      multiplyBlock<Rounding>(
+        c,
+        cStride,
+        a,
+        aStride,
+        transposed,
+        packed,
+        k,
+        cols,
+        allCols,
+        bias,
+        accumulate,
+        i,
+        min(i + MC, lastRow),
+        n,
+        min(n + NC, lastPanel),
+        scratch,
+      );
+    }
+  }
+}
 
-  for (let block = firstRow; block < lastRow; block += MC) {
-    const blockEnd = min(block + MC, lastRow);
-    for (let p: usize = 0; p < k; p += kc) {
-      const depth = min(kc, k - p);
-      const addToC = accumulate || p > 0;
+/** A block of C that stays in L2 while the blocks of k pass. */
+function multiplyBlock<Rounding>(
+  c: usize,
+  cStride: usize,
+  a: usize,
+  aStride: usize,
+  transposed: bool,
+  packed: usize,
+  k: usize,
+  cols: usize,
+  allCols: usize,
+  bias: usize,
+  accumulate: bool,
+  firstRow: usize,
+  lastRow: usize,
+  firstPanel: usize,
+  lastPanel: usize,
+  scratch: usize,
+): void {
+  const kc = kBlock(k);
+  const packsAll = transposed || !readsRows<Rounding>() || lastPanel - firstPanel > FEW;
+  for (let p: usize = 0; p < k; p += kc) {
+    const depth = min(kc, k - p);
+    const addToC = accumulate || p > 0;
 
-      for (let i = block, panel = scratch; i < blockEnd;) {
-        const height = blockEnd - i > 4 ? mr : 4;
-        const valid = min(height, blockEnd - i);
+    for (let i = firstRow, panel = scratch; i < lastRow;) {
+      const height = tileHeight<Rounding>(lastRow - i);
+      const valid = min(height, lastRow - i);
+      // The rows of a tile that reaches past the last one are packed too, with zeros below them.
+      if (packsAll || valid < height) {
         const source = transposed ? a + p * aStride + (i << 2) : a + i * aStride + (p << 2);
         pack(panel, source, aStride, depth, height, valid, !transposed);
+      }
+      panel += (height * depth) << 2;
+      i += valid;
+    }
+
+    for (let n = firstPanel; n < lastPanel; n++) {
+      const j = n * NR;
+      const width = min(NR, cols - j);
+      const b = packed + ((allCols * p + j * depth) << 2);
+      const biasJ = bias ? bias + (j << 2) : 0;
+      for (let i = firstRow, panel = scratch; i < lastRow;) {
+        const height = tileHeight<Rounding>(lastRow - i);
+        const valid = min(height, lastRow - i);
+        const isPacked = packsAll || valid < height;
+        const ai = isPacked ? panel : a + i * aStride + (p << 2);
+        const rowStep: usize = isPacked ? 0 : aStride;
+        const ci = c + i * cStride + (j << 2);
+        if (valid == height && width == NR) {
+          tile<Rounding>(ci, cStride, ai, rowStep, b, depth, biasJ, addToC, height);
+        } else {
+          edgeTile<Rounding>(
+            ci,
+            cStride,
+            ai,
+            rowStep,
+            b,
+            depth,
+            biasJ,
+            addToC,
+            height,
+            valid,
+            width,
+            scratch + EDGE,
+          );
+        }
         panel += (height * depth) << 2;
         i += valid;
-      }
-
-      for (let n = firstPanel; n < lastPanel; n++) {
-        const j = n * NR;
-        const width = min(NR, cols - j);
-        const b = packed + ((allCols * p + j * depth) << 2);
-        const biasJ = bias ? bias + (j << 2) : 0;
-        for (let i = block, panel = scratch; i < blockEnd;) {
-          const height = blockEnd - i > 4 ? mr : 4;
-          const valid = min(height, blockEnd - i);
-          const ci = c + i * cStride + (j << 2);
-          if (valid == height && width == NR)
-            tile<Rounding>(ci, cStride, panel, b, depth, biasJ, addToC, height);
-          else
-            edgeTile<Rounding>(
-              ci,
-              cStride,
-              panel,
-              b,
-              depth,
-              biasJ,
-              addToC,
-              height,
-              valid,
-              width,
-              scratch + EDGE,
-            );
-          panel += (height * depth) << 2;
-          i += valid;
-        }
       }
     }
   }
@@ -504,7 +313,7 @@ export function multiplyTogether<Rounding>(
   accumulate: bool,
   scratch: usize,
 ): void {
-  const mr = MR<Rounding>();
+  const mr = tallest<Rounding>();
   const panels = (cols + NR - 1) / NR;
   const own = scratch + rankOf() * RANK_SCRATCH;
   if (rows < mr * teamSize()) {

@@ -6,7 +6,7 @@ export { attentionBackward } from "./attention";
 export { dropoutBackward, dropoutForward } from "./dropout";
 export { embeddingBackward } from "./embedding";
 export { infoNceBackward, infoNceForward } from "./infonce";
-export { packInt8, quantizeRowsInt8 } from "./int8";
+export { packInt8 } from "./int8";
 export { layerNormBackward } from "./layernorm";
 export { linearBackwardInput, linearBackwardWeight } from "./linear";
 export { poolingBackward } from "./pooling";

@@ -10,10 +10,10 @@
  *   ids [rows], [cols] int32 or absent: a key with the anchor's id that is not its own is no negative    dimension % 4 == 0
  *   scratch: `packedBytes` of the largest operand, then `RANK_SCRATCH` for each rank
  */
-import { Fused, multiplyTogether, packTogether, packedBytes } from "./gemm";
+import { multiplyTogether, packTogether, packedBytes } from "./gemm";
 import { exp4, log4 } from "./math";
 import { normalizeForward } from "./pooling";
-import { maxLanes, mulAdd, sumLanes } from "./simd";
+import { Exact, Fused, maxLanes, mulAdd, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
 const MASKED: f32 = -1e30;
@@ -47,7 +47,7 @@ function logSumExpRow(row: usize, cols: usize): f32 {
   const tops = f32x4.splat(top);
   let sum = f32x4.splat(0);
   for (let j: usize = 0; j < cols; j += 4) {
-    sum = f32x4.add(sum, exp4(f32x4.sub(loadUpTo(row + (j << 2), cols - j), tops)));
+    sum = f32x4.add(sum, exp4<Exact>(f32x4.sub(loadUpTo(row + (j << 2), cols - j), tops)));
   }
   return top + f32x4.extract_lane(log4(f32x4.splat(sumLanes(sum))), 0);
 }
@@ -145,7 +145,7 @@ export function infoNceBackward(
     const lse = f32x4.splat(load<f32>(logSumExp + (i << 2)));
     for (let j: usize = 0; j < cols; j += 4) {
       const at = row + (j << 2);
-      const p = exp4(f32x4.sub(loadUpTo(at, cols - j), lse));
+      const p = exp4<Exact>(f32x4.sub(loadUpTo(at, cols - j), lse));
       storeUpTo(at, f32x4.mul(p, weights), cols - j);
     }
     const own = row + (i << 2);

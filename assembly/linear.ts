@@ -7,7 +7,8 @@
  *   inputs, outputs % 4 == 0; b and db may be absent
  *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
  */
-import { Fused, multiplyTogether, packedBytes, packTogether } from "./gemm";
+import { multiplyTogether, packedBytes, packTogether } from "./gemm";
+import { Fused } from "./simd";
 import { barrier, begin, end } from "./team";
 
 function assertShape(inputs: usize, outputs: usize): void {

@@ -1,39 +1,40 @@
 /**
- * Elementary functions on four lanes, by polynomials and rational functions. None of them fuses, so each has the same
- * bits on every target; none branches. Coefficients sit in a table: a splat constant inside a loop would be rebuilt at
+ * Elementary functions on four lanes, by polynomials and rational functions. Those that can fuse take the rounding
+ * as a type argument; the others never do, so they have the same bits on every target. None branches. Coefficients sit in a table: a splat constant inside a loop would be rebuilt at
  * every turn.
  */
-import { mulAdd } from "./simd";
+import { mulAdd, multiplyAdd } from "./simd";
 
 const EXP = memory.data<f32>([
-  1.44269504088896341, // 1 / ln 2
-  -0.693359375, // -ln 2, the part that multiplies exactly
-  2.1219444e-4, // and the rest
-  1.98756915e-4,
-  1.3981999507e-3,
-  8.3334519073e-3,
-  4.1665795894e-2,
-  1.6666665459e-1,
-  0.5,
-  1.0,
+  1.44269502, // 1 / ln 2
+  12583039.0, // 1.5 · 2²³ + 127: a sum with it has n + 127 in its low bits
+  -0.693145752, // -ln 2, the part whose products with n are exact
+  -1.42860677e-6, // and the rest
+  0.00828929059,
+  0.0418978222,
+  0.166676521,
+  0.499991506,
+  0.999999702, // of r⁵ … r
 ]);
 
 /**
- * eˣ with relative error below 3e-7 on [-87, 88]; clamped outside. x = n ln 2 + r with |r| ≤ ln 2 / 2, a degree-6
- * polynomial for eʳ (Cephes, Moshier 1989), and 2ⁿ added to the exponent bits.
+ * eˣ with relative error below 3e-7 on [-87, 88], the smallest of them below, undefined above. x = n ln 2 + r with |r| ≤ ln 2 / 2, a degree-5
+ * polynomial for eʳ, and 2ⁿ made from the bits of a rounded sum (as XNNPACK's rr2-p5 does).
  */
-export function exp4(x: v128): v128 {
-  const clamped = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-87)), f32x4.splat(88));
-  const n = f32x4.nearest(f32x4.mul(clamped, v128.load32_splat(EXP)));
-  const r = mulAdd(n, v128.load32_splat(EXP, 8), mulAdd(n, v128.load32_splat(EXP, 4), clamped));
-  let p = v128.load32_splat(EXP, 12);
-  p = mulAdd(p, r, v128.load32_splat(EXP, 16));
-  p = mulAdd(p, r, v128.load32_splat(EXP, 20));
-  p = mulAdd(p, r, v128.load32_splat(EXP, 24));
-  p = mulAdd(p, r, v128.load32_splat(EXP, 28));
-  p = mulAdd(p, r, v128.load32_splat(EXP, 32));
-  p = mulAdd(p, f32x4.mul(r, r), f32x4.add(r, v128.load32_splat(EXP, 36)));
-  return i32x4.add(p, i32x4.shl(i32x4.trunc_sat_f32x4_s(n), 23));
+export function exp4<Rounding>(x: v128): v128 {
+  const c = f32x4.pmax(x, f32x4.splat(-87));
+  const magic = v128.load32_splat(EXP, 4);
+  const biased = multiplyAdd<Rounding>(c, v128.load32_splat(EXP), magic);
+  const scale = i32x4.shl(biased, 23);
+  const n = f32x4.sub(biased, magic);
+  const high = multiplyAdd<Rounding>(n, v128.load32_splat(EXP, 8), c);
+  const r = multiplyAdd<Rounding>(n, v128.load32_splat(EXP, 12), high);
+  let p = v128.load32_splat(EXP, 16);
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 20));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 24));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 28));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 32));
+  return multiplyAdd<Rounding>(p, f32x4.mul(r, scale), scale);
 }
 
 const LOG = memory.data<f32>([

@@ -19,6 +19,15 @@ export function mulAdd(a: v128, b: v128, c: v128): v128 {
   return f32x4.add(f32x4.mul(a, b), c);
 }
 
+/** Type arguments of what both paths share: `Fused` rounds as the target likes, `Exact` the same everywhere. */
+export type Fused = f32;
+export type Exact = i32;
+
+/** `fma` or `mulAdd`. */
+export function multiplyAdd<Rounding>(a: v128, b: v128, c: v128): v128 {
+  return isFloat<Rounding>() ? fma(a, b, c) : mulAdd(a, b, c);
+}
+
 /** Sum of the four lanes, always in the same order. */
 export function sumLanes(a: v128): f32 {
   const pairs = f32x4.add(a, v128.shuffle<f32>(a, a, 2, 3, 0, 1));

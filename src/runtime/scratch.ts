@@ -36,7 +36,11 @@ export function attentionForwardScratch(maxLength: number, headDim: number, rank
   const scores = 4 * ATTENTION_ROWS * roundUp(maxLength, 8);
   return (
     ranks *
-    (packedBytes(headDim, maxLength) + packedBytes(maxLength, headDim) + scores + RANK_SCRATCH)
+    (packedBytes(headDim, maxLength) +
+      packedBytes(maxLength, headDim) +
+      scores +
+      4 * ATTENTION_ROWS +
+      RANK_SCRATCH)
   );
 }
 
@@ -77,6 +81,11 @@ export function gradientNormScratch(count: number): number {
 /** `linearInt8Forward`: codes, and a scale and a minimum for each row. */
 export function linearInt8Scratch(rows: number, inputs: number): number {
   return rows * inputs + 8 * rows;
+}
+
+/** `innerProductsInt8`: the query in 16 bits. */
+export function innerProductsInt8Scratch(cols: number): number {
+  return 2 * cols;
 }
 
 /** The packed int8 weight of `packInt8`, in panels of eight outputs. */

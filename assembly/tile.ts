@@ -1,0 +1,354 @@
+/**
+ * The register tiles of the matrix product: C [height, 8] (+)= A · B panel over k, all of C in registers.
+ *
+ *   A is rows that are `rowStep` bytes apart, or, where that is 0, a panel: k × height, end to end
+ *   a B panel is k × 8, end to end
+ *
+ * The tile starts at C if `accumulate`, else at the eight floats of `bias`; pointer 0 is as good as no bias, since the null
+ * line of memory is always zero.
+ */
+import { FUSED, multiplyAdd } from "./simd";
+
+/** Columns of a tile: two vectors. */
+export const NR: usize = 8;
+
+/** Rows of the tall tile. Unfused, twelve accumulators and their products overflow the sixteen registers; ten do not. */
+export function tallest<Rounding>(): usize {
+  return FUSED && isFloat<Rounding>() ? 6 : 5;
+}
+
+/** Height of the next tile where `left` rows are left: whole tiles of the tall height and of 4, as far as they add up. */
+export function tileHeight<Rounding>(left: usize): usize {
+  if (left <= 4) return 4;
+  const rest = left % tallest<Rounding>();
+  if (tallest<Rounding>() == 6) return rest == 2 || rest == 4 ? 4 : 6;
+  return rest ? 4 : 5;
+}
+
+/**
+ * Whether tiles read the rows of a matrix where they lie. A fused tile has room for their six addresses; an unfused one
+ * already issues a multiplication and an addition for each, and is faster on a packed panel, with one address.
+ */
+export function readsRows<Rounding>(): bool {
+  return FUSED && isFloat<Rounding>();
+}
+
+/** Computes one tile of `height` 4 or `tallest`. */
+export function tile<Rounding>(
+  c: usize,
+  stride: usize,
+  a: usize,
+  rowStep: usize,
+  b: usize,
+  k: usize,
+  bias: usize,
+  accumulate: bool,
+  height: usize,
+): void {
+  if (height == 4) tile4<Rounding>(c, stride, a, rowStep, b, k, bias, accumulate);
+  else if (tallest<Rounding>() == 6) tile6<Rounding>(c, stride, a, rowStep, b, k, bias, accumulate);
+  else tile5<Rounding>(c, stride, a, rowStep, b, k, bias, accumulate);
+}
+
+function tile6<Rounding>(
+  c: usize,
+  stride: usize,
+  a: usize,
+  rowStep: usize,
+  b: usize,
+  k: usize,
+  bias: usize,
+  accumulate: bool,
+): void {
+  const c1 = c + stride;
+  const c2 = c1 + stride;
+  const c3 = c2 + stride;
+  const c4 = c3 + stride;
+  const c5 = c4 + stride;
+  const bias0 = v128.load(bias, 0);
+  const bias1 = v128.load(bias, 16);
+  let c00 = bias0;
+  let c01 = bias1;
+  let c10 = bias0;
+  let c11 = bias1;
+  let c20 = bias0;
+  let c21 = bias1;
+  let c30 = bias0;
+  let c31 = bias1;
+  let c40 = bias0;
+  let c41 = bias1;
+  let c50 = bias0;
+  let c51 = bias1;
+  if (accumulate) {
+    c00 = v128.load(c, 0);
+    c01 = v128.load(c, 16);
+    c10 = v128.load(c1, 0);
+    c11 = v128.load(c1, 16);
+    c20 = v128.load(c2, 0);
+    c21 = v128.load(c2, 16);
+    c30 = v128.load(c3, 0);
+    c31 = v128.load(c3, 16);
+    c40 = v128.load(c4, 0);
+    c41 = v128.load(c4, 16);
+    c50 = v128.load(c5, 0);
+    c51 = v128.load(c5, 16);
+  }
+  const last = b + (k << 5);
+  if (rowStep) {
+    let a1 = a + rowStep;
+    let a2 = a1 + rowStep;
+    let a3 = a2 + rowStep;
+    let a4 = a3 + rowStep;
+    let a5 = a4 + rowStep;
+    for (; b < last; b += 32) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let ai = v128.load32_splat(a);
+      c00 = multiplyAdd<Rounding>(ai, b0, c00);
+      c01 = multiplyAdd<Rounding>(ai, b1, c01);
+      ai = v128.load32_splat(a1);
+      c10 = multiplyAdd<Rounding>(ai, b0, c10);
+      c11 = multiplyAdd<Rounding>(ai, b1, c11);
+      ai = v128.load32_splat(a2);
+      c20 = multiplyAdd<Rounding>(ai, b0, c20);
+      c21 = multiplyAdd<Rounding>(ai, b1, c21);
+      ai = v128.load32_splat(a3);
+      c30 = multiplyAdd<Rounding>(ai, b0, c30);
+      c31 = multiplyAdd<Rounding>(ai, b1, c31);
+      ai = v128.load32_splat(a4);
+      c40 = multiplyAdd<Rounding>(ai, b0, c40);
+      c41 = multiplyAdd<Rounding>(ai, b1, c41);
+      ai = v128.load32_splat(a5);
+      c50 = multiplyAdd<Rounding>(ai, b0, c50);
+      c51 = multiplyAdd<Rounding>(ai, b1, c51);
+      a += 4;
+      a1 += 4;
+      a2 += 4;
+      a3 += 4;
+      a4 += 4;
+      a5 += 4;
+    }
+  } else {
+    for (; b < last; b += 32, a += 24) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let ai = v128.load32_splat(a);
+      c00 = multiplyAdd<Rounding>(ai, b0, c00);
+      c01 = multiplyAdd<Rounding>(ai, b1, c01);
+      ai = v128.load32_splat(a, 4);
+      c10 = multiplyAdd<Rounding>(ai, b0, c10);
+      c11 = multiplyAdd<Rounding>(ai, b1, c11);
+      ai = v128.load32_splat(a, 8);
+      c20 = multiplyAdd<Rounding>(ai, b0, c20);
+      c21 = multiplyAdd<Rounding>(ai, b1, c21);
+      ai = v128.load32_splat(a, 12);
+      c30 = multiplyAdd<Rounding>(ai, b0, c30);
+      c31 = multiplyAdd<Rounding>(ai, b1, c31);
+      ai = v128.load32_splat(a, 16);
+      c40 = multiplyAdd<Rounding>(ai, b0, c40);
+      c41 = multiplyAdd<Rounding>(ai, b1, c41);
+      ai = v128.load32_splat(a, 20);
+      c50 = multiplyAdd<Rounding>(ai, b0, c50);
+      c51 = multiplyAdd<Rounding>(ai, b1, c51);
+    }
+  }
+  v128.store(c, c00, 0);
+  v128.store(c, c01, 16);
+  v128.store(c1, c10, 0);
+  v128.store(c1, c11, 16);
+  v128.store(c2, c20, 0);
+  v128.store(c2, c21, 16);
+  v128.store(c3, c30, 0);
+  v128.store(c3, c31, 16);
+  v128.store(c4, c40, 0);
+  v128.store(c4, c41, 16);
+  v128.store(c5, c50, 0);
+  v128.store(c5, c51, 16);
+}
+
+function tile5<Rounding>(
+  c: usize,
+  stride: usize,
+  a: usize,
+  rowStep: usize,
+  b: usize,
+  k: usize,
+  bias: usize,
+  accumulate: bool,
+): void {
+  const c1 = c + stride;
+  const c2 = c1 + stride;
+  const c3 = c2 + stride;
+  const c4 = c3 + stride;
+  const bias0 = v128.load(bias, 0);
+  const bias1 = v128.load(bias, 16);
+  let c00 = bias0;
+  let c01 = bias1;
+  let c10 = bias0;
+  let c11 = bias1;
+  let c20 = bias0;
+  let c21 = bias1;
+  let c30 = bias0;
+  let c31 = bias1;
+  let c40 = bias0;
+  let c41 = bias1;
+  if (accumulate) {
+    c00 = v128.load(c, 0);
+    c01 = v128.load(c, 16);
+    c10 = v128.load(c1, 0);
+    c11 = v128.load(c1, 16);
+    c20 = v128.load(c2, 0);
+    c21 = v128.load(c2, 16);
+    c30 = v128.load(c3, 0);
+    c31 = v128.load(c3, 16);
+    c40 = v128.load(c4, 0);
+    c41 = v128.load(c4, 16);
+  }
+  const last = b + (k << 5);
+  if (rowStep) {
+    let a1 = a + rowStep;
+    let a2 = a1 + rowStep;
+    let a3 = a2 + rowStep;
+    let a4 = a3 + rowStep;
+    for (; b < last; b += 32) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let ai = v128.load32_splat(a);
+      c00 = multiplyAdd<Rounding>(ai, b0, c00);
+      c01 = multiplyAdd<Rounding>(ai, b1, c01);
+      ai = v128.load32_splat(a1);
+      c10 = multiplyAdd<Rounding>(ai, b0, c10);
+      c11 = multiplyAdd<Rounding>(ai, b1, c11);
+      ai = v128.load32_splat(a2);
+      c20 = multiplyAdd<Rounding>(ai, b0, c20);
+      c21 = multiplyAdd<Rounding>(ai, b1, c21);
+      ai = v128.load32_splat(a3);
+      c30 = multiplyAdd<Rounding>(ai, b0, c30);
+      c31 = multiplyAdd<Rounding>(ai, b1, c31);
+      ai = v128.load32_splat(a4);
+      c40 = multiplyAdd<Rounding>(ai, b0, c40);
+      c41 = multiplyAdd<Rounding>(ai, b1, c41);
+      a += 4;
+      a1 += 4;
+      a2 += 4;
+      a3 += 4;
+      a4 += 4;
+    }
+  } else {
+    for (; b < last; b += 32, a += 20) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let ai = v128.load32_splat(a);
+      c00 = multiplyAdd<Rounding>(ai, b0, c00);
+      c01 = multiplyAdd<Rounding>(ai, b1, c01);
+      ai = v128.load32_splat(a, 4);
+      c10 = multiplyAdd<Rounding>(ai, b0, c10);
+      c11 = multiplyAdd<Rounding>(ai, b1, c11);
+      ai = v128.load32_splat(a, 8);
+      c20 = multiplyAdd<Rounding>(ai, b0, c20);
+      c21 = multiplyAdd<Rounding>(ai, b1, c21);
+      ai = v128.load32_splat(a, 12);
+      c30 = multiplyAdd<Rounding>(ai, b0, c30);
+      c31 = multiplyAdd<Rounding>(ai, b1, c31);
+      ai = v128.load32_splat(a, 16);
+      c40 = multiplyAdd<Rounding>(ai, b0, c40);
+      c41 = multiplyAdd<Rounding>(ai, b1, c41);
+    }
+  }
+  v128.store(c, c00, 0);
+  v128.store(c, c01, 16);
+  v128.store(c1, c10, 0);
+  v128.store(c1, c11, 16);
+  v128.store(c2, c20, 0);
+  v128.store(c2, c21, 16);
+  v128.store(c3, c30, 0);
+  v128.store(c3, c31, 16);
+  v128.store(c4, c40, 0);
+  v128.store(c4, c41, 16);
+}
+
+function tile4<Rounding>(
+  c: usize,
+  stride: usize,
+  a: usize,
+  rowStep: usize,
+  b: usize,
+  k: usize,
+  bias: usize,
+  accumulate: bool,
+): void {
+  const c1 = c + stride;
+  const c2 = c1 + stride;
+  const c3 = c2 + stride;
+  const bias0 = v128.load(bias, 0);
+  const bias1 = v128.load(bias, 16);
+  let c00 = bias0;
+  let c01 = bias1;
+  let c10 = bias0;
+  let c11 = bias1;
+  let c20 = bias0;
+  let c21 = bias1;
+  let c30 = bias0;
+  let c31 = bias1;
+  if (accumulate) {
+    c00 = v128.load(c, 0);
+    c01 = v128.load(c, 16);
+    c10 = v128.load(c1, 0);
+    c11 = v128.load(c1, 16);
+    c20 = v128.load(c2, 0);
+    c21 = v128.load(c2, 16);
+    c30 = v128.load(c3, 0);
+    c31 = v128.load(c3, 16);
+  }
+  const last = b + (k << 5);
+  if (rowStep) {
+    let a1 = a + rowStep;
+    let a2 = a1 + rowStep;
+    let a3 = a2 + rowStep;
+    for (; b < last; b += 32) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let ai = v128.load32_splat(a);
+      c00 = multiplyAdd<Rounding>(ai, b0, c00);
+      c01 = multiplyAdd<Rounding>(ai, b1, c01);
+      ai = v128.load32_splat(a1);
+      c10 = multiplyAdd<Rounding>(ai, b0, c10);
+      c11 = multiplyAdd<Rounding>(ai, b1, c11);
+      ai = v128.load32_splat(a2);
+      c20 = multiplyAdd<Rounding>(ai, b0, c20);
+      c21 = multiplyAdd<Rounding>(ai, b1, c21);
+      ai = v128.load32_splat(a3);
+      c30 = multiplyAdd<Rounding>(ai, b0, c30);
+      c31 = multiplyAdd<Rounding>(ai, b1, c31);
+      a += 4;
+      a1 += 4;
+      a2 += 4;
+      a3 += 4;
+    }
+  } else {
+    for (; b < last; b += 32, a += 16) {
+      const b0 = v128.load(b);
+      const b1 = v128.load(b, 16);
+      let ai = v128.load32_splat(a);
+      c00 = multiplyAdd<Rounding>(ai, b0, c00);
+      c01 = multiplyAdd<Rounding>(ai, b1, c01);
+      ai = v128.load32_splat(a, 4);
+      c10 = multiplyAdd<Rounding>(ai, b0, c10);
+      c11 = multiplyAdd<Rounding>(ai, b1, c11);
+      ai = v128.load32_splat(a, 8);
+      c20 = multiplyAdd<Rounding>(ai, b0, c20);
+      c21 = multiplyAdd<Rounding>(ai, b1, c21);
+      ai = v128.load32_splat(a, 12);
+      c30 = multiplyAdd<Rounding>(ai, b0, c30);
+      c31 = multiplyAdd<Rounding>(ai, b1, c31);
+    }
+  }
+  v128.store(c, c00, 0);
+  v128.store(c, c01, 16);
+  v128.store(c1, c10, 0);
+  v128.store(c1, c11, 16);
+  v128.store(c2, c20, 0);
+  v128.store(c2, c21, 16);
+  v128.store(c3, c30, 0);
+  v128.store(c3, c31, 16);
+}
