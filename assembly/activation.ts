@@ -12,26 +12,30 @@
  *
  *   every operand [count], count % 4 == 0; outputs may lie on inputs
  */
-import { erf4, exp4, tanh4 } from "./math";
-import { Exact, mulAdd } from "./simd";
+import { exp4, normalCdf4, tanh4 } from "./math";
+import { Exact, Fused, fma } from "./simd";
 import { barrier, begin, end } from "./team";
 
-const SQRT_HALF: f32 = 0.7071067811865476;
-const INV_SQRT_2PI: f32 = 0.3989422804014327;
+/** -½ and 1 / √(2π), in memory because a loop would rebuild constants. */
+const DENSITY = memory.data<f32>([-0.5, 0.3989422804014327]);
 
-/** Φ(x). */
-function normalCdf(x: v128): v128 {
-  return mulAdd(erf4(f32x4.mul(x, f32x4.splat(SQRT_HALF))), f32x4.splat(0.5), f32x4.splat(0.5));
+function gelu<Rounding>(y: usize, x: usize, count: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
+    const xi = v128.load(x + i);
+    v128.store(y + i, f32x4.mul(xi, normalCdf4<Rounding>(xi)));
+  }
+  barrier();
 }
 
 /** Computes y. */
 export function geluForward(y: usize, x: usize, count: usize): void {
-  assert((count & 3) == 0, "count must be a multiple of 4");
-  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
-    const xi = v128.load(x + i);
-    v128.store(y + i, f32x4.mul(xi, normalCdf(xi)));
-  }
-  barrier();
+  gelu<Fused>(y, x, count);
+}
+
+/** Computes y with the same bits on every target: the GELU of quantised models. */
+export function geluExactForward(y: usize, x: usize, count: usize): void {
+  gelu<Exact>(y, x, count);
 }
 
 /** Overwrites dx. */
@@ -39,11 +43,9 @@ export function geluBackward(dx: usize, dy: usize, x: usize, count: usize): void
   assert((count & 3) == 0, "count must be a multiple of 4");
   for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
     const xi = v128.load(x + i);
-    const density = f32x4.mul(
-      exp4<Exact>(f32x4.mul(f32x4.mul(xi, xi), f32x4.splat(-0.5))),
-      f32x4.splat(INV_SQRT_2PI),
-    );
-    const slope = mulAdd(xi, density, normalCdf(xi));
+    const exponent = f32x4.mul(f32x4.mul(xi, xi), v128.load32_splat(DENSITY));
+    const density = f32x4.mul(exp4<Fused>(exponent), v128.load32_splat(DENSITY, 4));
+    const slope = fma(xi, density, normalCdf4<Fused>(xi));
     v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope));
   }
   barrier();

@@ -12,12 +12,12 @@
  *   offsets [sequences + 1] int32    a row of P draws the bits of row token · heads + head
  */
 import { RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
-import { exp4, log4 } from "./math";
+import { exp4, expShifted8, log4 } from "./math";
 import { dropThreshold, keepMask, keepScale, philox } from "./random";
 import { Exact, Fused, fma, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
-const ROWS: usize = 64; // rows of S in memory at a time: no L × L matrix exists
+const ROWS: usize = 48; // rows of S in memory at a time: no L × L matrix exists
 const MASKED: f32 = -1e30;
 
 /** Bytes between rows of S: whole vectors. */
@@ -26,14 +26,13 @@ function scoreStride(length: usize): usize {
 }
 
 /**
- * Turns a row of scores S · √headDim into exp(S - max S), and drops what dropout drops; what fills the last vector becomes
- * negligible. Returns the sum before dropout at `sums`, and log Σ exp S at `logSumExp` unless that is 0. Dividing is left
- * to the rows of O, which are shorter.
+ * Turns a row of S into exp(S - max S), and drops what dropout drops; what fills the last vectors becomes negligible.
+ * Returns keepScale / Σ exp(S - max S) at `inverse`, and log Σ exp S at `logSumExp` unless that is 0. Dividing is left to
+ * the rows of O, which are shorter.
  */
 function softmaxRow<Rounding>(
   row: usize,
   length: usize,
-  scale: f32,
   inverse: usize,
   logSumExp: usize,
   threshold: i32,
@@ -42,34 +41,36 @@ function softmaxRow<Rounding>(
   site: usize,
   line: usize,
 ): void {
-  const bytes = ((length + 3) & ~3) << 2;
+  const bytes = scoreStride(length);
   for (let j = length << 2; j < bytes; j += 4) store<f32>(row + j, MASKED);
 
-  let high = f32x4.splat(MASKED);
-  for (let j: usize = 0; j < bytes; j += 16) high = f32x4.pmax(high, v128.load(row + j));
-  const top = maxLanes(high);
-  const scales = f32x4.splat(scale);
+  let high0 = f32x4.splat(MASKED);
+  let high1 = high0;
+  for (let j: usize = 0; j < bytes; j += 32) {
+    high0 = f32x4.pmax(high0, v128.load(row + j));
+    high1 = f32x4.pmax(high1, v128.load(row + j, 16));
+  }
+  const top = maxLanes(f32x4.pmax(high0, high1));
   const tops = f32x4.splat(top);
-  const thresholds = i32x4.splat(threshold);
 
   let sums = f32x4.splat(0);
-  for (let j: usize = 0; j < bytes; j += 16) {
-    let p = exp4<Rounding>(f32x4.mul(f32x4.sub(v128.load(row + j), tops), scales));
-    sums = f32x4.add(sums, p);
-    if (threshold) {
-      if (!(j & 127)) philox(seed, step, site, line, j >> 7);
-      p = v128.and(p, keepMask((j >> 4) & 7, thresholds));
-    }
-    v128.store(row + j, p);
-  }
+  for (let j: usize = 0; j < bytes; j += 32)
+    sums = f32x4.add(sums, expShifted8<Rounding>(row + j, tops));
   const sum = sumLanes(sums);
   store<f32>(inverse, keepScale(threshold) / sum);
-  if (logSumExp) store<f32>(logSumExp, top * scale + f32x4.extract_lane(log4(f32x4.splat(sum)), 0));
+  if (logSumExp) store<f32>(logSumExp, top + f32x4.extract_lane(log4(f32x4.splat(sum)), 0));
+
+  if (!threshold) return;
+  const thresholds = i32x4.splat(threshold);
+  for (let j: usize = 0; j < bytes; j += 16) {
+    if (!(j & 127)) philox(seed, step, site, line, j >> 7);
+    v128.store(row + j, v128.and(v128.load(row + j), keepMask((j >> 4) & 7, thresholds)));
+  }
 }
 
-/** Multiplies a row by a number. */
-function scaleRow(row: usize, bytes: usize, scale: usize): void {
-  const s = v128.load32_splat(scale);
+/** Multiplies whole vectors by a number. */
+function scaleRow(row: usize, bytes: usize, scale: f32): void {
+  const s = f32x4.splat(scale);
   for (let j: usize = 0; j < bytes; j += 16) v128.store(row + j, f32x4.mul(v128.load(row + j), s));
 }
 
@@ -113,6 +114,7 @@ function forward<Rounding>(
     const rowStride = scoreStride(length);
 
     packAlone(packedK, q + stride, qkvStride, headDim, length, true);
+    scaleRow(packedK, packedBytes(headDim, length), scale);
     packAlone(packedV, q + stride * 2, qkvStride, length, headDim, false);
     for (let i: usize = 0; i < length; i += ROWS) {
       const rows = min(ROWS, length - i);
@@ -134,7 +136,6 @@ function forward<Rounding>(
         softmaxRow<Rounding>(
           scores + row * rowStride,
           length,
-          scale,
           inverses + (row << 2),
           logSumExp ? logSumExp + ((head * tokens + token) << 2) : 0,
           threshold,
@@ -159,7 +160,7 @@ function forward<Rounding>(
         own,
       );
       for (let row: usize = 0; row < rows; row++)
-        scaleRow(o + row * stride, headDim << 2, inverses + (row << 2));
+        scaleRow(o + row * stride, headDim << 2, load<f32>(inverses + (row << 2)));
     }
   }
   barrier();
@@ -261,12 +262,12 @@ function backwardRow(
   line: usize,
 ): void {
   const scales = f32x4.splat(scale);
-  const lses = f32x4.splat(-lse);
+  const lses = f32x4.splat(lse);
   const deltas = f32x4.splat(delta);
   const thresholds = i32x4.splat(threshold);
   const keep = f32x4.splat(keepScale(threshold));
   for (let j: usize = 0, bytes = length << 2; j < bytes; j += 16) {
-    const probability = exp4<Fused>(fma(v128.load(p + j), scales, lses));
+    const probability = exp4<Fused>(f32x4.sub(v128.load(p + j), lses));
     let dropped = probability;
     let d = v128.load(dp + j);
     if (threshold) {
@@ -335,6 +336,7 @@ export function attentionBackward(
     const rowStride = scoreStride(length);
 
     packAlone(columnsK, q + stride, qkvStride, headDim, length, true);
+    scaleRow(columnsK, packedBytes(headDim, length), scale);
     packAlone(columnsV, q + stride * 2, qkvStride, headDim, length, true);
     packAlone(rowsK, q + stride, qkvStride, length, headDim, false);
     for (let i: usize = 0; i < length; i += ROWS) {

@@ -1,5 +1,5 @@
 /** What the edge binary exports: the forward pass of inference, and search. */
-export { addForward, geluForward, tanhForward } from "./activation";
+export { addForward, geluExactForward, geluForward, tanhForward } from "./activation";
 export { attentionExactForward, attentionForward } from "./attention";
 export { embeddingForward, embeddingInt8Forward, staticEmbeddingForward } from "./embedding";
 export { linearInt8Forward, quantizeRowsInt8 } from "./int8";

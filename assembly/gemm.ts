@@ -18,7 +18,7 @@ import { NR, readsRows, tallest, tile, tileHeight } from "./tile";
 const MC: usize = 96; // rows of an A block: whole tiles of six
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const KC: usize = 384; // longest panel
-const FEW: usize = 16; // panels of B up to which packing A costs more than its scattered rows
+const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
 export const RANK_SCRATCH: usize = (MC + 4) * KC * 4 + 6 * NR * 4;

@@ -13,6 +13,47 @@
 import { fma, mulAdd, sumLanes } from "./simd";
 import { barrier, begin, end } from "./team";
 
+/** Σ x over a row of whole vectors, in four chains so that no addition waits for the last. */
+function sumRow(x: usize, bytes: usize): f32 {
+  let s0 = f32x4.splat(0);
+  let s1 = s0;
+  let s2 = s0;
+  let s3 = s0;
+  let j: usize = 0;
+  for (; j + 64 <= bytes; j += 64) {
+    s0 = f32x4.add(s0, v128.load(x + j));
+    s1 = f32x4.add(s1, v128.load(x + j, 16));
+    s2 = f32x4.add(s2, v128.load(x + j, 32));
+    s3 = f32x4.add(s3, v128.load(x + j, 48));
+  }
+  for (; j < bytes; j += 16) s0 = f32x4.add(s0, v128.load(x + j));
+  return sumLanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)));
+}
+
+/** Σ (x - μ)² over a row, likewise. */
+function sumSquares(x: usize, bytes: usize, mu: v128): f32 {
+  let s0 = f32x4.splat(0);
+  let s1 = s0;
+  let s2 = s0;
+  let s3 = s0;
+  let j: usize = 0;
+  for (; j + 64 <= bytes; j += 64) {
+    const d0 = f32x4.sub(v128.load(x + j), mu);
+    const d1 = f32x4.sub(v128.load(x + j, 16), mu);
+    const d2 = f32x4.sub(v128.load(x + j, 32), mu);
+    const d3 = f32x4.sub(v128.load(x + j, 48), mu);
+    s0 = mulAdd(d0, d0, s0);
+    s1 = mulAdd(d1, d1, s1);
+    s2 = mulAdd(d2, d2, s2);
+    s3 = mulAdd(d3, d3, s3);
+  }
+  for (; j < bytes; j += 16) {
+    const d = f32x4.sub(v128.load(x + j), mu);
+    s0 = mulAdd(d, d, s0);
+  }
+  return sumLanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)));
+}
+
 /** Writes y, and keeps μ and r for the backward pass if they are given. */
 export function layerNormForward(
   y: usize,
@@ -33,17 +74,9 @@ export function layerNormForward(
     const xi = x + row * stride;
     const yi = y + row * stride;
 
-    let sum = f32x4.splat(0);
-    for (let j: usize = 0; j < stride; j += 16) sum = f32x4.add(sum, v128.load(xi + j));
-    const mu = sumLanes(sum) * scale;
+    const mu = sumRow(xi, stride) * scale;
     const mus = f32x4.splat(mu);
-
-    let squares = f32x4.splat(0);
-    for (let j: usize = 0; j < stride; j += 16) {
-      const d = f32x4.sub(v128.load(xi + j), mus);
-      squares = mulAdd(d, d, squares);
-    }
-    const r = <f32>1 / sqrt<f32>(sumLanes(squares) * scale + epsilon);
+    const r = <f32>1 / sqrt<f32>(sumSquares(xi, stride, mus) * scale + epsilon);
     const rs = f32x4.splat(r);
 
     for (let j: usize = 0; j < stride; j += 16) {
@@ -103,21 +136,20 @@ export function layerNormBackward(
     }
   }
 
-  for (let quad = begin(cols >> 2), last = end(cols >> 2); quad < last; quad++) {
-    const j = quad << 4;
-    let sumX = v128.load(dGamma + j);
-    let sum = v128.load(dBeta + j);
-    for (let row: usize = 0; row < rows; row++) {
-      const d = v128.load(dy + row * stride + j);
-      const centred = f32x4.sub(
-        v128.load(x + row * stride + j),
-        v128.load32_splat(mean + (row << 2)),
-      );
-      sumX = fma(d, f32x4.mul(centred, v128.load32_splat(rstd + (row << 2))), sumX);
-      sum = f32x4.add(sum, d);
+  // Row by row over this rank's columns, so that memory is read in order; the sums stay in the cache.
+  const first = begin(cols >> 2) << 4;
+  const last = end(cols >> 2) << 4;
+  for (let row: usize = 0; row < rows; row++) {
+    const xi = x + row * stride;
+    const dyi = dy + row * stride;
+    const mus = v128.load32_splat(mean + (row << 2));
+    const rs = v128.load32_splat(rstd + (row << 2));
+    for (let j = first; j < last; j += 16) {
+      const d = v128.load(dyi + j);
+      const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
+      v128.store(dGamma + j, fma(d, xhat, v128.load(dGamma + j)));
+      v128.store(dBeta + j, f32x4.add(d, v128.load(dBeta + j)));
     }
-    v128.store(dGamma + j, sumX);
-    v128.store(dBeta + j, sum);
   }
   barrier();
 }

@@ -109,12 +109,11 @@ export function linearBackwardWeight(
 /** sums += Σ x over rows. Columns are shared out, so that each sum has one writer and one order. */
 function addColumnSums(sums: usize, x: usize, rows: usize, cols: usize): void {
   const stride = cols << 2;
-  for (let quad = begin(cols >> 2), last = end(cols >> 2); quad < last; quad++) {
-    const j = quad << 4;
-    let sum = v128.load(sums + j);
-    for (let row: usize = 0, xi = x + j; row < rows; row++, xi += stride)
-      sum = f32x4.add(sum, v128.load(xi));
-    v128.store(sums + j, sum);
+  const first = begin(cols >> 2) << 4;
+  const last = end(cols >> 2) << 4;
+  for (let row: usize = 0; row < rows; row++, x += stride) {
+    for (let j = first; j < last; j += 16)
+      v128.store(sums + j, f32x4.add(v128.load(sums + j), v128.load(x + j)));
   }
   barrier();
 }

@@ -37,6 +37,45 @@ export function exp4<Rounding>(x: v128): v128 {
   return multiplyAdd<Rounding>(p, f32x4.mul(r, scale), scale);
 }
 
+/** Replaces eight numbers by e^(x - top) and returns their sum, lane by lane; the constants of exp4 are loaded once. */
+export function expShifted8<Rounding>(address: usize, top: v128): v128 {
+  const least = f32x4.splat(-87);
+  const c0 = f32x4.pmax(f32x4.sub(v128.load(address), top), least);
+  const c1 = f32x4.pmax(f32x4.sub(v128.load(address, 16), top), least);
+  const magic = v128.load32_splat(EXP, 4);
+  let k = v128.load32_splat(EXP);
+  const biased0 = multiplyAdd<Rounding>(c0, k, magic);
+  const biased1 = multiplyAdd<Rounding>(c1, k, magic);
+  const scale0 = i32x4.shl(biased0, 23);
+  const scale1 = i32x4.shl(biased1, 23);
+  const n0 = f32x4.sub(biased0, magic);
+  const n1 = f32x4.sub(biased1, magic);
+  k = v128.load32_splat(EXP, 8);
+  let r0 = multiplyAdd<Rounding>(n0, k, c0);
+  let r1 = multiplyAdd<Rounding>(n1, k, c1);
+  k = v128.load32_splat(EXP, 12);
+  r0 = multiplyAdd<Rounding>(n0, k, r0);
+  r1 = multiplyAdd<Rounding>(n1, k, r1);
+  let p0 = v128.load32_splat(EXP, 16);
+  k = v128.load32_splat(EXP, 20);
+  let p1 = multiplyAdd<Rounding>(p0, r1, k);
+  p0 = multiplyAdd<Rounding>(p0, r0, k);
+  k = v128.load32_splat(EXP, 24);
+  p0 = multiplyAdd<Rounding>(p0, r0, k);
+  p1 = multiplyAdd<Rounding>(p1, r1, k);
+  k = v128.load32_splat(EXP, 28);
+  p0 = multiplyAdd<Rounding>(p0, r0, k);
+  p1 = multiplyAdd<Rounding>(p1, r1, k);
+  k = v128.load32_splat(EXP, 32);
+  p0 = multiplyAdd<Rounding>(p0, r0, k);
+  p1 = multiplyAdd<Rounding>(p1, r1, k);
+  p0 = multiplyAdd<Rounding>(p0, f32x4.mul(r0, scale0), scale0);
+  p1 = multiplyAdd<Rounding>(p1, f32x4.mul(r1, scale1), scale1);
+  v128.store(address, p0);
+  v128.store(address, p1, 16);
+  return f32x4.add(p0, p1);
+}
+
 const LOG = memory.data<f32>([
   7.0376836292e-2, -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1,
   -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1, -2.1219444e-4, 0.693359375,
@@ -66,29 +105,33 @@ export function log4(x: v128): v128 {
   return mulAdd(n, v128.load32_splat(LOG, 40), f32x4.add(r, p));
 }
 
-const ERF = memory.data<f32>([
-  -2.72614225801306e-10, 2.77068142495902e-8, -2.10102402082508e-6, -5.69250639462346e-5,
-  -7.34990630326855e-4, -2.95459980854025e-3, -1.60960333262415e-2, -1.45660718464996e-5,
-  -2.13374055278905e-4, -1.68282697438203e-3, -7.37332916720468e-3, -1.42647390514189e-2,
+const CDF = memory.data<f32>([
+  -1.50599506025019e-12, 3.0611994126502e-10, -4.64265103925388e-8, -2.51575617099127e-6,
+  -6.49646073515868e-5, -0.000522304390077821, -0.00569080715759501, -9.10379490406225e-7,
+  -2.66717569098631e-5, -0.000420706743595508, -0.00368666458360234, -0.0142647390514189,
+  5.656854249, -5.656854249, 0.5,
 ]);
 
-/** erf x with absolute error below 4e-7: an odd rational function of degree 13 over 8, clamped to ±4 (as in Eigen). */
-export function erf4(x: v128): v128 {
-  const c = f32x4.pmin(f32x4.pmax(x, f32x4.splat(-4)), f32x4.splat(4));
+/**
+ * Φ(x) = (1 + erf(x / √2)) / 2 with absolute error below 3e-7: Eigen's odd rational function of degree 13 over 8 for erf,
+ * clamped to ±4, with the factors of √2 and 2 inside its coefficients.
+ */
+export function normalCdf4<Rounding>(x: v128): v128 {
+  const c = f32x4.pmin(f32x4.pmax(x, v128.load32_splat(CDF, 52)), v128.load32_splat(CDF, 48));
   const s = f32x4.mul(c, c);
-  let p = v128.load32_splat(ERF);
-  p = mulAdd(p, s, v128.load32_splat(ERF, 4));
-  p = mulAdd(p, s, v128.load32_splat(ERF, 8));
-  p = mulAdd(p, s, v128.load32_splat(ERF, 12));
-  p = mulAdd(p, s, v128.load32_splat(ERF, 16));
-  p = mulAdd(p, s, v128.load32_splat(ERF, 20));
-  p = mulAdd(p, s, v128.load32_splat(ERF, 24));
-  let q = v128.load32_splat(ERF, 28);
-  q = mulAdd(q, s, v128.load32_splat(ERF, 32));
-  q = mulAdd(q, s, v128.load32_splat(ERF, 36));
-  q = mulAdd(q, s, v128.load32_splat(ERF, 40));
-  q = mulAdd(q, s, v128.load32_splat(ERF, 44));
-  return f32x4.div(f32x4.mul(c, p), q);
+  let p = v128.load32_splat(CDF);
+  p = multiplyAdd<Rounding>(p, s, v128.load32_splat(CDF, 4));
+  p = multiplyAdd<Rounding>(p, s, v128.load32_splat(CDF, 8));
+  p = multiplyAdd<Rounding>(p, s, v128.load32_splat(CDF, 12));
+  p = multiplyAdd<Rounding>(p, s, v128.load32_splat(CDF, 16));
+  p = multiplyAdd<Rounding>(p, s, v128.load32_splat(CDF, 20));
+  p = multiplyAdd<Rounding>(p, s, v128.load32_splat(CDF, 24));
+  let q = v128.load32_splat(CDF, 28);
+  q = multiplyAdd<Rounding>(q, s, v128.load32_splat(CDF, 32));
+  q = multiplyAdd<Rounding>(q, s, v128.load32_splat(CDF, 36));
+  q = multiplyAdd<Rounding>(q, s, v128.load32_splat(CDF, 40));
+  q = multiplyAdd<Rounding>(q, s, v128.load32_splat(CDF, 44));
+  return f32x4.add(f32x4.div(f32x4.mul(c, p), q), v128.load32_splat(CDF, 56));
 }
 
 const TANH = memory.data<f32>([

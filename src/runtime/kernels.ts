@@ -159,10 +159,9 @@ export interface Kernels extends InferenceKernels {
     outputs: number,
     inputs: number,
   ): void;
-  quantizeRowsInt8(codes: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
 }
 
-/** The forward pass only: all that the edge binary holds. */
+/** The forward pass and search: all that the edge binary holds. */
 export interface InferenceKernels {
   heapBase(): Pointer;
   join(rank: number, size: number): void;
@@ -185,6 +184,15 @@ export interface InferenceKernels {
     scales: Pointer,
     positionTable: Pointer,
     types: Pointer,
+    tokens: number,
+    hidden: number,
+  ): void;
+  staticEmbeddingForward(
+    y: Pointer,
+    tokenIds: Pointer,
+    table: Pointer,
+    rows: Pointer,
+    weights: Pointer,
     tokens: number,
     hidden: number,
   ): void;
@@ -247,6 +255,7 @@ export interface InferenceKernels {
     scratch: Pointer,
   ): void;
   geluForward(y: Pointer, x: Pointer, count: number): void;
+  geluExactForward(y: Pointer, x: Pointer, count: number): void;
   tanhForward(y: Pointer, x: Pointer, count: number): void;
   addForward(y: Pointer, a: Pointer, b: Pointer, count: number): void;
   poolingForward(
@@ -255,8 +264,10 @@ export interface InferenceKernels {
     offsets: Pointer,
     sequences: number,
     hidden: number,
-    mean: number,
+    mode: number,
   ): void;
+  averageForward(y: Pointer, a: Pointer, b: Pointer, count: number): void;
+  copyColumns(y: Pointer, x: Pointer, rows: number, cols: number, to: number, from: number): void;
   normalizeForward(y: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
   innerProducts(
     scores: Pointer,
@@ -265,4 +276,15 @@ export interface InferenceKernels {
     rows: number,
     cols: number,
   ): void;
+  innerProductsInt8(
+    scores: Pointer,
+    codes: Pointer,
+    scales: Pointer,
+    query: Pointer,
+    rows: number,
+    cols: number,
+    scratch: Pointer,
+  ): void;
+  signAgreements(scores: Pointer, bits: Pointer, query: Pointer, rows: number, cols: number): void;
+  quantizeRowsInt8(codes: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
 }

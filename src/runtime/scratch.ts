@@ -29,7 +29,7 @@ export function linearScratch(
 }
 
 /** Rows of scores `assembly/attention.ts` keeps at a time. */
-const ATTENTION_ROWS = 64;
+const ATTENTION_ROWS = 48;
 
 /** `attentionForward` and `attentionExactForward`. */
 export function attentionForwardScratch(maxLength: number, headDim: number, ranks: number): number {

@@ -1,6 +1,6 @@
 import { describe, it } from "vitest";
 import { centralDifferences, dot, plus } from "../oracle/differences.ts";
-import { embedding } from "../oracle/embedding.ts";
+import { embedding, staticEmbedding } from "../oracle/embedding.ts";
 import { quantizeRows } from "../oracle/int8.ts";
 import {
   expectClose,
@@ -82,6 +82,21 @@ const int8Forward =
     return { y };
   };
 
+/** A static model whose 11 tokens share 4 rows. */
+const ROWS_OF = Int32Array.of(3, 0, 1, 2, 3, 3, 0, 1, 1, 2, 0);
+const weights = uniform(10, VOCAB);
+
+const staticForward =
+  ({ tokens, hidden }: Case, v: Values): Program<"y"> =>
+  (m) => {
+    const y = m.output(tokens, hidden);
+    const table = m.input(v.words.subarray(0, 4 * hidden), 4, hidden).ptr;
+    const [ids, rows] = [m.ints(v.tokenIds).ptr, m.ints(ROWS_OF).ptr];
+    const w = m.input(weights, VOCAB).ptr;
+    m.k.staticEmbeddingForward(y.ptr, ids, table, rows, w, tokens, hidden);
+    return { y };
+  };
+
 const initial = ({ hidden }: Case): Record<"dWords" | "dPositions" | "dTypes", Float32Array> => ({
   dWords: uniform(7, VOCAB * hidden),
   dPositions: uniform(8, POSITIONS * hidden),
@@ -128,6 +143,14 @@ describe.each(INFERENCE_TARGETS)("%s: embeddings", (target) => {
   });
 });
 
+describe.each(INFERENCE_TARGETS)("%s: staticEmbeddingForward", (target) => {
+  it.each(ORACLES.slice(0, -3))("equals the float64 oracle, $name", ({ c, v }) => {
+    const y = staticEmbedding(v.tokenIds, v.words, ROWS_OF, weights, c.hidden);
+    expectClose(run(target, staticForward(c, v)), { y }, CLOSE);
+    expectSameBits(run(target, staticForward(c, v)), run("node", staticForward(c, v)), target);
+  });
+});
+
 describe.each(TARGETS)("%s: embeddingBackward", (target) => {
   it.each(ORACLES)("adds central differences of the oracle in every element, $name", ({ c, v }) => {
     const [words, positions, types] = [v.words, v.positionTable, v.types].map(
@@ -157,6 +180,7 @@ describe("node: embeddings by a team", () => {
         [
           [`embeddingForward ${c.name}`, forward(c, valuesOf(c))],
           [`embeddingInt8Forward ${c.name}`, int8Forward(c, valuesOf(c))],
+          [`staticEmbeddingForward ${c.name}`, staticForward(c, valuesOf(c))],
           [`embeddingBackward ${c.name}`, backward(c, valuesOf(c))],
         ] as const,
     );

@@ -78,7 +78,7 @@ const logOnePlusExp =
   };
 
 const pointwise =
-  (kernel: "geluForward" | "tanhForward", x: Float32Array): Program<"y"> =>
+  (kernel: "geluForward" | "geluExactForward" | "tanhForward", x: Float32Array): Program<"y"> =>
   (m) => {
     const y = m.output(x.length);
     m.k[kernel](y.ptr, m.input(x, x.length).ptr, x.length);
@@ -97,7 +97,7 @@ const slopes =
 const FUNCTIONS: readonly { name: string; program: Program<string> }[] = [
   { name: "exp", program: exponentials(sweep(-20, 20, 64 * 128)) },
   { name: "log", program: logOnePlusExp(sweep(-30, 30, 2000)) },
-  { name: "erf", program: pointwise("geluForward", sweep(-8, 8)) },
+  { name: "erf", program: pointwise("geluExactForward", sweep(-8, 8)) },
   { name: "tanh", program: pointwise("tanhForward", sweep(-9, 9)) },
 ];
 

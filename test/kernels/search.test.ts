@@ -1,11 +1,29 @@
-import { describe, it } from "vitest";
-import { innerProducts } from "../oracle/search.ts";
-import { expectClose, INFERENCE_TARGETS, type Program, ROWS, run, uniform } from "./harness.ts";
+import { describe, expect, it } from "vitest";
+import { innerProductsInt8Scratch } from "../../src/runtime/scratch.ts";
+import { innerProducts, innerProductsInt8, signAgreements } from "../oracle/search.ts";
+import {
+  expectClose,
+  expectSameBits,
+  INFERENCE_TARGETS,
+  integers,
+  type Program,
+  ROWS,
+  run,
+  uniform,
+} from "./harness.ts";
 import { expectTeamInvariance } from "./team.ts";
 
 const SHAPES = [
   ...ROWS.map((rows) => ({ rows, cols: 12 })),
   ...[4, 8, 20, 384, 768].map((cols) => ({ rows: 5, cols })),
+];
+const SHAPES_INT8 = [
+  ...ROWS.map((rows) => ({ rows, cols: 16 })),
+  ...[32, 48, 384, 768, 8192].map((cols) => ({ rows: 5, cols })),
+];
+const SHAPES_SIGNS = [
+  ...ROWS.map((rows) => ({ rows, cols: 128 })),
+  ...[1, 7, 8, 64, 127, 129, 384, 1000].map((cols) => ({ rows: 5, cols })),
 ];
 
 const program =
@@ -17,6 +35,41 @@ const program =
     return { scores };
   };
 
+const codesOf = (rows: number, cols: number): Int32Array =>
+  integers(3, rows * cols, 255).map((code) => code - 127);
+
+const programInt8 =
+  (rows: number, cols: number, codes = codesOf(rows, cols), query = uniform(2, cols)) =>
+  (m: Parameters<Program<"scores">>[0]): ReturnType<Program<"scores">> => {
+    const scores = m.output(rows);
+    const scales = m.input(uniform(4, rows, 0.001, 0.1), rows).ptr;
+    const scratch = m.scratch(innerProductsInt8Scratch(cols));
+    // prettier-ignore
+    m.k.innerProductsInt8(scores.ptr, m.codes(codes, rows, cols).ptr, scales, m.input(query, cols).ptr, rows, cols, scratch);
+    return { scores };
+  };
+
+const strideOf = (cols: number): number => Math.ceil(cols / 128) * 16;
+
+/** Random bits, zero behind `cols`. */
+function bitsOf(seed: number, rows: number, cols: number): Int32Array {
+  const stride = strideOf(cols);
+  return integers(seed, rows * stride, 256).map((byte, i) => {
+    const left = cols - 8 * (i % stride);
+    return left <= 0 ? 0 : left < 8 ? byte & ((1 << left) - 1) : byte;
+  });
+}
+
+const programSigns =
+  (rows: number, cols: number): Program<"scores"> =>
+  (m) => {
+    const scores = m.output(rows);
+    const bits = m.codes(bitsOf(5, rows, cols), rows, strideOf(cols)).ptr;
+    const query = m.codes(bitsOf(6, 1, cols), strideOf(cols)).ptr;
+    m.k.signAgreements(scores.ptr, bits, query, rows, cols);
+    return { scores };
+  };
+
 describe.each(INFERENCE_TARGETS)("%s: innerProducts", (target) => {
   it.each(SHAPES)("equals the float64 oracle, [$rows, $cols]", ({ rows, cols }) => {
     const scores = innerProducts(uniform(1, rows * cols), uniform(2, cols), rows, cols);
@@ -24,9 +77,56 @@ describe.each(INFERENCE_TARGETS)("%s: innerProducts", (target) => {
   });
 });
 
+describe.each(INFERENCE_TARGETS)("%s: innerProductsInt8", (target) => {
+  it.each(SHAPES_INT8)("equals the float64 oracle, [$rows, $cols]", ({ rows, cols }) => {
+    const scales = uniform(4, rows, 0.001, 0.1);
+    const scores = innerProductsInt8(codesOf(rows, cols), scales, uniform(2, cols), rows, cols);
+    // A query component is off by up to half a step of 1 / 8191, uniformly, so the sum grows with the root of cols.
+    const absolute = ((0.1 * 127 * 0.5) / 8191) * 3 * Math.sqrt(cols);
+    expectClose(run(target, programInt8(rows, cols)), { scores }, { absolute, relative: 1e-6 });
+  });
+
+  it("does not overflow where codes and query are largest and agree", () => {
+    const cols = 8192;
+    const codes = new Int32Array(cols).fill(-127);
+    const query = new Float32Array(cols).fill(-0.5);
+    const scores = innerProductsInt8(codes, uniform(4, 1, 0.001, 0.1), query, 1, cols);
+    expectClose(
+      run(target, programInt8(1, cols, codes, query)),
+      { scores },
+      { absolute: 0, relative: 1e-6 },
+    );
+  });
+
+  it("gives 0 for a query of zeros", () => {
+    const { scores } = run(target, programInt8(5, 16, codesOf(5, 16), new Float32Array(16)));
+    expect([...scores.values]).toEqual([0, 0, 0, 0, 0]);
+  });
+
+  it("has the bits of every other target", () => {
+    expectSameBits(run(target, programInt8(65, 48)), run("node", programInt8(65, 48)), target);
+  });
+});
+
+describe.each(INFERENCE_TARGETS)("%s: signAgreements", (target) => {
+  it.each(SHAPES_SIGNS)("equals the float64 oracle, [$rows, $cols]", ({ rows, cols }) => {
+    // prettier-ignore
+    const scores = signAgreements(bitsOf(5, rows, cols), bitsOf(6, 1, cols), rows, cols, strideOf(cols));
+    expectClose(run(target, programSigns(rows, cols)), { scores }, { absolute: 3e-7 });
+  });
+
+  it("has the bits of every other target", () => {
+    expectSameBits(run(target, programSigns(65, 384)), run("node", programSigns(65, 384)), target);
+  });
+});
+
 describe("node: search by a team", () => {
   it("of two or three has the bits of one rank", async () => {
-    const programs = ROWS.map((rows) => [`innerProducts ${rows}`, program(rows, 12)] as const);
+    const programs = ROWS.flatMap((rows) => [
+      [`innerProducts ${rows}`, program(rows, 12)] as const,
+      [`innerProductsInt8 ${rows}`, programInt8(rows, 48)] as const,
+      [`signAgreements ${rows}`, programSigns(rows, 384)] as const,
+    ]);
     await expectTeamInvariance(Object.fromEntries(programs));
   });
 });
