@@ -26,22 +26,50 @@ export function linearForward(
   outputs: usize,
   scratch: usize,
 ): void {
+  packLinear(scratch, weight, inputs, outputs);
+  linearPackedForward(
+    y,
+    x,
+    scratch,
+    bias,
+    rows,
+    inputs,
+    outputs,
+    scratch + packedBytes(inputs, outputs),
+  );
+}
+
+/** Packs W once for many products: `packedBytes(inputs, outputs)`, in the order the tiles read it. */
+export function packLinear(packed: usize, weight: usize, inputs: usize, outputs: usize): void {
   assertShape(inputs, outputs);
-  packTogether(scratch, weight, inputs << 2, inputs, outputs, true);
-  const own = scratch + packedBytes(inputs, outputs);
+  packTogether(packed, weight, inputs << 2, inputs, outputs, true);
+}
+
+/** Computes y from a packed W, with the bits of `linearForward`; scratch is `RANK_SCRATCH` for each rank. */
+export function linearPackedForward(
+  y: usize,
+  x: usize,
+  packed: usize,
+  bias: usize,
+  rows: usize,
+  inputs: usize,
+  outputs: usize,
+  scratch: usize,
+): void {
+  assertShape(inputs, outputs);
   multiplyTogether<Fused>(
     y,
     outputs << 2,
     x,
     inputs << 2,
     false,
-    scratch,
+    packed,
     rows,
     inputs,
     outputs,
     bias,
     false,
-    own,
+    scratch,
   );
 }
 

@@ -206,6 +206,17 @@ export interface InferenceKernels {
     outputs: number,
     scratch: Pointer,
   ): void;
+  packLinear(packed: Pointer, weight: Pointer, inputs: number, outputs: number): void;
+  linearPackedForward(
+    y: Pointer,
+    x: Pointer,
+    packed: Pointer,
+    bias: Pointer,
+    rows: number,
+    inputs: number,
+    outputs: number,
+    scratch: Pointer,
+  ): void;
   linearInt8Forward(
     y: Pointer,
     x: Pointer,

@@ -28,6 +28,11 @@ export function linearScratch(
   return packed + ranks * RANK_SCRATCH;
 }
 
+/** `linearPackedForward`. */
+export function linearPackedScratch(ranks: number): number {
+  return ranks * RANK_SCRATCH;
+}
+
 /** Rows of scores `assembly/attention.ts` keeps at a time. */
 const ATTENTION_ROWS = 48;
 

@@ -85,7 +85,6 @@ describe.each(INFERENCE_TARGETS)("%s: activations", (target) => {
       const apart = run(target, forward(kernel, x));
       expectSameBits(run(target, forward(kernel, x, true)), apart, "in place");
     });
-
   });
 
   it.each(["geluExactForward", "tanhForward"] as const)("%s has the bits of node", (kernel) => {

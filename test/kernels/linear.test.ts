@@ -1,5 +1,5 @@
 import { describe, it } from "vitest";
-import { linearScratch } from "../../src/runtime/scratch.ts";
+import { linearPackedScratch, linearScratch, packedBytes } from "../../src/runtime/scratch.ts";
 import { centralDifferences, dot, plus } from "../oracle/differences.ts";
 import { linear, linearBackward } from "../oracle/linear.ts";
 import {
@@ -95,6 +95,29 @@ const forward =
     return { y };
   };
 
+const packedForward =
+  (c: Case, { x, weight, bias }: Values): Program<"y"> =>
+  (m) => {
+    const { rows, inputs, outputs } = c;
+    const y = m.output(rows, outputs);
+    const b = m.input(bias, outputs).ptr;
+    const w = m.input(weight, outputs, inputs).ptr;
+    const xs = m.input(x, rows, inputs).ptr;
+    const packed = m.scratch(packedBytes(inputs, outputs));
+    m.k.packLinear(packed, w, inputs, outputs);
+    m.k.linearPackedForward(
+      y.ptr,
+      xs,
+      packed,
+      b,
+      rows,
+      inputs,
+      outputs,
+      m.scratch(linearPackedScratch(m.ranks)),
+    );
+    return { y };
+  };
+
 const backwardInput =
   (c: Case, v: Values, accumulate: boolean): Program<"dx"> =>
   (m) => {
@@ -168,6 +191,11 @@ describe.each(INFERENCE_TARGETS)("%s: linearForward", (target) => {
     }
   });
 
+  it.each(ORACLES)("has the same bits with weights packed beforehand, $name", ({ c }) => {
+    const v = valuesOf(c, uniform);
+    expectSameBits(run(target, packedForward(c, v)), run(target, forward(c, v)), "packed");
+  });
+
   it("is homogeneous: twice the input gives twice the output, bit for bit", () => {
     const c = shape("", 13, 388, 20);
     const v = valuesOf(c, uniform);
@@ -226,6 +254,7 @@ describe("node: linear products by a team", () => {
       const v = valuesOf(c, uniform);
       return [
         [`linearForward${c.name}`, forward(c, v)],
+        [`linearPackedForward${c.name}`, packedForward(c, v)],
         [`linearBackwardInput${c.name}`, backwardInput(c, v, true)],
         [`linearBackwardWeight${c.name}`, backwardWeight(c, v)],
       ] as const;
