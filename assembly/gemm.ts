@@ -97,6 +97,19 @@ function packQuad(panel: usize, source: usize, stride: usize, k: usize, rowBytes
   }
 }
 
+/** Whole panels of six columns, all in one pass over the rows of a transposed A. */
+function packSixes(panel: usize, source: usize, stride: usize, k: usize, panels: usize): void {
+  const size = k * 24;
+  for (let p: usize = 0; p < k; p++, source += stride, panel += 24) {
+    let from = source;
+    let to = panel;
+    for (let n: usize = 0; n < panels; n++, from += 24, to += size) {
+      v128.store(to, v128.load(from));
+      store<i64>(to, load<i64>(from, 16), 16);
+    }
+  }
+}
+
 /**
  * Packs panels [first, last) of B [k, cols] into `packed`: the panels of the first k block, then those of the next.
  * B is stored row by row, or, transposed, column by column, with `stride` bytes between them.
@@ -272,7 +285,14 @@ function multiplyBlock<Rounding>(
     const depth = min(kc, k - p);
     const addToC = accumulate || p > 0;
 
-    for (let i = firstRow, panel = scratch; i < lastRow;) {
+    let row = firstRow;
+    let next = scratch;
+    if (transposed && tallest<Rounding>() == 6) {
+      while (lastRow - row >= 6 && tileHeight<Rounding>(lastRow - row) == 6) row += 6;
+      packSixes(scratch, a + p * aStride + (firstRow << 2), aStride, depth, (row - firstRow) / 6);
+      next += ((row - firstRow) * depth) << 2;
+    }
+    for (let i = row, panel = next; i < lastRow;) {
       const height = tileHeight<Rounding>(lastRow - i);
       const valid = min(height, lastRow - i);
       // The rows of a tile that reaches past the last one are packed too, with zeros below them.
