@@ -5,10 +5,11 @@
 import { attention } from "./attention.ts";
 import { infonce } from "./infonce.ts";
 import { int8 } from "./int8.ts";
-import { layer } from "./layer.ts";
 import { linear } from "./linear.ts";
 import type { Table } from "./measure.ts";
 import { pointwise } from "./pointwise.ts";
+import { search } from "./search.ts";
+import { step } from "./step.ts";
 
 const benches: Record<string, () => Table[] | Promise<Table[]>> = {
   linear,
@@ -16,7 +17,8 @@ const benches: Record<string, () => Table[] | Promise<Table[]>> = {
   attention,
   pointwise,
   infonce,
-  layer,
+  step,
+  search,
 };
 
 const names = process.argv.slice(2).filter((name) => name !== "--json");

@@ -1,0 +1,105 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { writeBatch } from "../src/model/batch.ts";
+import type { EncoderConfig } from "../src/model/config.ts";
+import { Team } from "../src/node/team.ts";
+import { initializeWeights } from "../src/train/initialize.ts";
+import type { Figure, Table } from "./measure.ts";
+
+/** Folder with the PyTorch peer (`torch_train.py`, `inputs.json`); without it only our own rows are printed. */
+const PEERS = process.env["SIMCSE_PEERS"];
+const SENTENCES = 64;
+const ROUNDS = 5;
+
+const encoder = (
+  numLayers: number,
+  hiddenSize: number,
+  numHeads: number,
+  vocabSize: number,
+): EncoderConfig => ({
+  vocabSize,
+  hiddenSize,
+  numLayers,
+  numHeads,
+  intermediateSize: 4 * hiddenSize,
+  maxPositions: 512,
+  typeVocabSize: 2,
+  layerNormEpsilon: 1e-12,
+  hiddenDropout: 0.1,
+  attentionDropout: 0.1,
+});
+
+/** A whole step of unsupervised SimCSE (64 sentences twice, dropout, InfoNCE, AdamW), by one thread and by two, in turn. */
+export async function step(): Promise<Table[]> {
+  return [
+    await table("one MiniLM layer (384, 12 heads)", undefined, encoder(1, 384, 12, 512)),
+    await table("tiny (2 x 128)", "tiny", encoder(2, 128, 2, 30522)),
+    await table("minilm (6 x 384)", "minilm", encoder(6, 384, 12, 30522)),
+  ];
+}
+
+/** Sentences of real lengths: the peers' if they are there, else as many of a similar spread. */
+function sentences(vocabSize: number): number[][] {
+  const file = PEERS && join(PEERS, "inputs.json");
+  if (file && existsSync(file)) {
+    const ids = JSON.parse(readFileSync(file, "utf8")).cases.ragged64 as number[][];
+    return ids.map((sentence) => sentence.map((id) => id % vocabSize));
+  }
+  return Array.from({ length: SENTENCES }, (_, i) =>
+    Array.from({ length: 6 + ((i * 7) % 20) }, (__, j) => (i * 31 + j * 17 + 1) % vocabSize),
+  );
+}
+
+async function table(
+  title: string,
+  peer: string | undefined,
+  config: EncoderConfig,
+): Promise<Table> {
+  const once = sentences(config.vocabSize);
+  const twice = [...once, ...once];
+  const maxLength = Math.max(...once.map((ids) => ids.length));
+  // prettier-ignore
+  const options = { encoder: config, pooling: "cls", batchSize: SENTENCES, columns: 2, maxLength, temperature: 0.05, hardNegativeWeight: 0, dropout: true, seed: 1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 0 } as const;
+  const rates = new Map<string, number[]>();
+  const add = (name: string, rate: number): void =>
+    void (rates.get(name) ?? rates.set(name, []).get(name)!).push(rate);
+  const teams = await Promise.all([1, 2].map((size) => Team.start(options, size)));
+  const tokens = twice.reduce((sum, ids) => sum + ids.length, 0);
+  for (const team of teams) {
+    initializeWeights(team.buffer, team.plan.weights, 1);
+    writeBatch(team.buffer, team.plan.batch, team.plan.limits, config.vocabSize, twice);
+    new Int32Array(team.buffer, team.plan.ids.ptr, twice.length).set(
+      twice.map((_, i) => i % SENTENCES),
+    );
+  }
+  const steps = config.numLayers === 6 ? 2 : 20;
+  // The first round warms the compiler up.
+  for (let round = 0; round <= ROUNDS; round++) {
+    for (const [i, team] of teams.entries()) {
+      const begun = performance.now();
+      for (let n = 1; n <= steps; n++)
+        await team.step({ rows: SENTENCES, tokens, step: n, learningRate: 1e-5 });
+      if (round > 0)
+        add(`${i + 1} thread${i > 0 ? "s" : ""}`, (steps * tokens) / (performance.now() - begun));
+    }
+    for (const threads of round > 0 && PEERS && peer ? [1, 2] : []) {
+      // prettier-ignore
+      const { stdout } = spawnSync(process.env["SIMCSE_PYTHON"] ?? "python3", ["torch_train.py", "torch", peer!, String(threads), "eager", "ragged"], { cwd: PEERS, encoding: "utf8", env: { ...process.env, OPENBLAS_CORETYPE: "SKYLAKEX" } });
+      const found = /tok\/s (\d+)/.exec(stdout);
+      if (found)
+        add(`PyTorch, ${threads} thread${threads > 1 ? "s" : ""}`, Number(found[1]) / 1000);
+    }
+  }
+  await Promise.all(teams.map((team) => team.close()));
+  const rows: Figure[] = [...rates].map(([name, values]) => {
+    const sorted = values.toSorted((a, b) => a - b);
+    return { name, median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)! };
+  });
+  return {
+    title: `a training step, ${title}`,
+    unit: "thousand tokens/s",
+    reference: "1 thread",
+    rows,
+  };
+}
