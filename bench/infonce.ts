@@ -17,9 +17,9 @@ export function infonce(): Table[] {
   const keys = (address: number, width: number): number => address + 4 * rows * width;
   const run = (): void => {
     // prettier-ignore
-    k.infoNceForward(t.loss, t.logits, t.logSumExp, t.units, keys(t.units, dimension), t.scales, keys(t.scales, 1), t.x, keys(t.x, dimension), 0, 0, rows, cols, dimension, 0.05, 0, t.scratch);
+    k.infoNceForward(t.loss, t.logits, t.logSumExp, 0, t.units, keys(t.units, dimension), t.scales, keys(t.scales, 1), t.x, keys(t.x, dimension), 0, 0, rows, cols, dimension, 0.05, 0, 1, t.scratch);
     // prettier-ignore
-    k.infoNceBackward(t.dx, keys(t.dx, dimension), t.logits, t.logSumExp, t.units, keys(t.units, dimension), t.scales, keys(t.scales, 1), rows, cols, dimension, 0.05, t.scratch);
+    k.infoNceBackward(t.dx, keys(t.dx, dimension), t.logits, t.logSumExp, 0, t.units, keys(t.units, dimension), t.scales, keys(t.scales, 1), rows, cols, dimension, 0.05, 1, t.scratch);
   };
   const cases = [
     peakCase("node"),

@@ -104,6 +104,7 @@ export interface Kernels extends InferenceKernels {
     loss: Pointer,
     logits: Pointer,
     logSumExp: Pointer,
+    columnLogSumExp: Pointer,
     anchorUnits: Pointer,
     keyUnits: Pointer,
     anchorScales: Pointer,
@@ -117,6 +118,7 @@ export interface Kernels extends InferenceKernels {
     dimension: number,
     temperature: number,
     hardNegativeWeight: number,
+    cosine: number,
     scratch: Pointer,
   ): void;
   infoNceBackward(
@@ -124,6 +126,7 @@ export interface Kernels extends InferenceKernels {
     dKeys: Pointer,
     logits: Pointer,
     logSumExp: Pointer,
+    columnLogSumExp: Pointer,
     anchorUnits: Pointer,
     keyUnits: Pointer,
     anchorScales: Pointer,
@@ -132,6 +135,7 @@ export interface Kernels extends InferenceKernels {
     cols: number,
     dimension: number,
     temperature: number,
+    cosine: number,
     scratch: Pointer,
   ): void;
   gradientNorm(norm: Pointer, gradient: Pointer, count: number, partials: Pointer): void;

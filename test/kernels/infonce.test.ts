@@ -23,14 +23,24 @@ interface Case extends InfoNce {
 const shape = (
   rows: number,
   dimension: number,
-  options: { hard?: boolean; weight?: number; ids?: boolean; temperature?: number } = {},
+  options: {
+    hard?: boolean;
+    weight?: number;
+    ids?: boolean;
+    temperature?: number;
+    symmetric?: boolean;
+    dot?: boolean;
+  } = {},
 ): Case => {
   const { hard = false, weight = 0, ids = false, temperature = 0.05 } = options;
+  const { symmetric = false, dot: inner = false } = options;
   const cols = hard ? 2 * rows : rows;
   return {
     name:
       `[${rows}, ${dimension}] against ${cols}, τ = ${temperature}` +
-      `${hard ? `, hard negatives of weight ${weight}` : ""}${ids ? ", with ids" : ""}`,
+      `${hard ? `, hard negatives of weight ${weight}` : ""}${ids ? ", with ids" : ""}${symmetric ? ", symmetric" : ""}${inner ? ", inner product" : ""}`,
+    symmetric,
+    dot: inner,
     rows,
     cols,
     dimension,
@@ -52,12 +62,16 @@ const CASES: readonly Case[] = [
   shape(7, 12, { ids: true }),
   shape(6, 12, { hard: true }),
   shape(6, 12, { hard: true, weight: -2 }),
+  ...[1, 2, 5, 8, 13].map((rows) => shape(rows, 8, { symmetric: true, temperature: 0.1 })),
+  shape(7, 12, { symmetric: true, hard: true, weight: 0.5, ids: true, temperature: 0.2 }),
+  shape(6, 12, { dot: true, temperature: 2 }),
+  shape(5, 8, { dot: true, symmetric: true, hard: true, temperature: 2 }),
 ];
 
 const anchorsOf = (c: Case): Float32Array => uniform(1, c.rows * c.dimension, -2, 2);
 const keysOf = (c: Case): Float32Array => uniform(2, c.cols * c.dimension, -1, 1.5);
 
-type Outputs = "loss" | "logits" | "logSumExp" | "anchorScales" | "keyScales";
+type Outputs = "loss" | "logits" | "logSumExp";
 
 const forward =
   (c: Case, anchors = anchorsOf(c), keys = keysOf(c)): Program<Outputs> =>
@@ -66,12 +80,14 @@ const forward =
     const loss = m.output(1);
     const logits = m.output(rows, cols);
     const logSumExp = m.output(rows);
+    const columnLogSumExp = c.symmetric ? m.output(rows) : undefined;
     const [anchorUnits, keyUnits] = [m.output(rows, dimension), m.output(cols, dimension)];
     const [anchorScales, keyScales] = [m.output(rows), m.output(cols)];
     m.k.infoNceForward(
       loss.ptr,
       logits.ptr,
       logSumExp.ptr,
+      columnLogSumExp?.ptr ?? 0,
       anchorUnits.ptr,
       keyUnits.ptr,
       anchorScales.ptr,
@@ -85,9 +101,10 @@ const forward =
       dimension,
       c.temperature,
       c.hardNegativeWeight,
+      c.dot ? 0 : 1,
       m.scratch(infoNceScratch(rows, cols, dimension, m.ranks)),
     );
-    return { loss, logits, logSumExp, anchorScales, keyScales };
+    return { loss, logits, logSumExp };
   };
 
 /** The backward pass on what the oracle's forward pass keeps. */
@@ -95,9 +112,10 @@ const backward =
   (c: Case, anchors = anchorsOf(c), keys = keysOf(c)): Program<"dAnchors" | "dKeys"> =>
   (m) => {
     const { rows, cols, dimension } = c;
-    const { logits, logSumExp } = infoNce(anchors, keys, c);
+    const { logits, logSumExp, columnLogSumExp } = infoNce(anchors, keys, c);
     const a = normalize(anchors, rows, dimension);
     const k = normalize(keys, cols, dimension);
+    const columns = c.symmetric ? m.input(columnLogSumExp, rows).ptr : 0;
     const dAnchors = m.output(rows, dimension);
     const dKeys = m.output(cols, dimension);
     m.k.infoNceBackward(
@@ -105,14 +123,16 @@ const backward =
       dKeys.ptr,
       m.input(logits, rows, cols).ptr,
       m.input(logSumExp, rows).ptr,
-      m.input(a.y, rows, dimension).ptr,
-      m.input(k.y, cols, dimension).ptr,
+      columns,
+      m.input(c.dot ? anchors : a.y, rows, dimension).ptr,
+      m.input(c.dot ? keys : k.y, cols, dimension).ptr,
       m.input(a.scales, rows).ptr,
       m.input(k.scales, cols).ptr,
       rows,
       cols,
       dimension,
       c.temperature,
+      c.dot ? 0 : 1,
       m.scratch(infoNceScratch(rows, cols, dimension, m.ranks)),
     );
     return { dAnchors, dKeys };
@@ -121,11 +141,7 @@ const backward =
 const ORACLES = CASES.map((c) => ({
   c,
   name: c.name,
-  outputs: once(() => ({
-    ...infoNce(anchorsOf(c), keysOf(c), c),
-    anchorScales: normalize(anchorsOf(c), c.rows, c.dimension).scales,
-    keyScales: normalize(keysOf(c), c.cols, c.dimension).scales,
-  })),
+  outputs: once(() => infoNce(anchorsOf(c), keysOf(c), c)),
   gradients: once(() => {
     const anchors = Float64Array.from(anchorsOf(c));
     const keys = Float64Array.from(keysOf(c));

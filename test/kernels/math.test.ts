@@ -27,6 +27,7 @@ const exponentials =
       m.output(cols, dimension).ptr,
       exp.ptr,
       zeros(rows),
+      0,
       units(rows),
       units(cols),
       zeros(rows),
@@ -35,6 +36,7 @@ const exponentials =
       cols,
       dimension,
       1 / rows,
+      1,
       m.scratch(infoNceScratch(rows, cols, dimension, 1)),
     );
     return { exp };
@@ -58,6 +60,7 @@ const logOnePlusExp =
         loss,
         logits,
         log.ptr + 4 * i,
+        0,
         anchorUnits,
         keyUnits,
         anchorScales,
@@ -71,6 +74,7 @@ const logOnePlusExp =
         4,
         1,
         w,
+        1,
         scratch,
       );
     });

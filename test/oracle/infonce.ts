@@ -9,6 +9,10 @@ export interface InfoNce {
   readonly hardNegativeWeight: number;
   readonly anchorIds?: ArrayLike<number> | undefined;
   readonly keyIds?: ArrayLike<number> | undefined;
+  /** The mean of both directions. */
+  readonly symmetric?: boolean;
+  /** The inner product instead of the cosine. */
+  readonly dot?: boolean;
 }
 
 /** What the kernel stores for a false negative. */
@@ -19,10 +23,10 @@ export function infoNce(
   anchors: ArrayLike<number>,
   keys: ArrayLike<number>,
   problem: InfoNce,
-): { loss: Float64Array; logits: Float64Array; logSumExp: Float64Array } {
+): Record<"loss" | "logits" | "logSumExp" | "columnLogSumExp", Float64Array> {
   const { rows, cols, dimension, temperature, hardNegativeWeight, anchorIds, keyIds } = problem;
-  const a = normalize(anchors, rows, dimension).y;
-  const k = normalize(keys, cols, dimension).y;
+  const a = problem.dot ? anchors : normalize(anchors, rows, dimension).y;
+  const k = problem.dot ? keys : normalize(keys, cols, dimension).y;
   const logits = new Float64Array(rows * cols);
   const logSumExp = new Float64Array(rows);
   let loss = 0;
@@ -35,9 +39,20 @@ export function infoNce(
       logits[i * cols + j] = masked ? MASKED : cosine / temperature + weight;
     }
     const row = logits.subarray(i * cols, (i + 1) * cols);
-    const top = Math.max(...row);
-    logSumExp[i] = top + Math.log(row.reduce((sum, l) => sum + Math.exp(l - top), 0));
+    logSumExp[i] = logSumExpOf(row);
     loss += (logSumExp[i]! - row[i]!) / rows;
   }
-  return { loss: Float64Array.of(loss), logits, logSumExp };
+  const columnLogSumExp = Float64Array.from({ length: rows }, (_, j) =>
+    logSumExpOf(logits.filter((__, at) => at % cols === j)),
+  );
+  if (problem.symmetric) {
+    const back = columnLogSumExp.reduce((sum, l, j) => sum + (l - logits[j * cols + j]!) / rows, 0);
+    loss = (loss + back) / 2;
+  }
+  return { loss: Float64Array.of(loss), logits, logSumExp, columnLogSumExp };
+}
+
+function logSumExpOf(values: Float64Array): number {
+  const top = Math.max(...values);
+  return top + Math.log(values.reduce((sum, l) => sum + Math.exp(l - top), 0));
 }
