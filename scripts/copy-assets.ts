@@ -1,5 +1,7 @@
 /** Second half of `npm run build`: what tsc does not copy into dist/. */
 import { cpSync } from "node:fs";
 
-cpSync("build", "dist/build", { recursive: true, filter: (path) => !path.endsWith(".map") });
+for (const target of ["node", "edge", "portable"]) {
+  cpSync(`build/${target}.wasm`, `dist/build/${target}.wasm`);
+}
 cpSync("worker/public", "dist/worker/public", { recursive: true });

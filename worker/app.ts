@@ -8,6 +8,9 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { secureHeaders } from "hono/secure-headers";
 import * as v from "valibot";
+import { promptOf } from "../src/model/prompts.ts";
+import { truncate } from "../src/quantize/embeddings.ts";
+import type { TokenIds } from "../src/simcse.ts";
 import type { FetchAsset, Service } from "./service.ts";
 
 const MAX_BODY_BYTES = 1_000_000;
@@ -173,7 +176,8 @@ export function createApp(loadService: () => Promise<Service>, fetchPage?: Fetch
       throw new ApiError(400, `dimensions: ${message}`, { param: "dimensions" });
     }
     const tokenIds = tokenize({ encoder, tokenizer }, input, "input");
-    const data = encoder.encode(tokenIds).map((whole, index) => {
+    const data = (await encoder.encode(tokenIds)).map((whole, index) => {
+      if (!whole.every(Number.isFinite)) throw new Error("internal: an embedding is not finite");
       const vector = truncate(whole, dimensions);
       const embedding = encoding_format === "base64" ? toBase64(vector) : Array.from(vector);
       return { object: "embedding", index, embedding };
@@ -193,8 +197,11 @@ export function createApp(loadService: () => Promise<Service>, fetchPage?: Fetch
     const { query, top_k: topK, threshold } = parse(SearchRequest, await c.req.text());
     const { encoder, tokenizer, index } = await service();
     if (!index) throw new ApiError(404, "there are no sentences to search here");
-    const [vector] = encoder.encode(tokenize({ encoder, tokenizer }, [query], "query"));
-    return c.json({ results: index.search(vector!, { topK, threshold }) });
+    const tokenIds = tokenize({ encoder, tokenizer }, [query], "query");
+    const [vector] = await encoder.encode(tokenIds);
+    return c.json({
+      results: index.search(truncate(vector!, index.dimension), { topK, threshold }),
+    });
   });
 
   app.get("/info", async (c) => {
@@ -206,7 +213,7 @@ export function createApp(loadService: () => Promise<Service>, fetchPage?: Fetch
       max_length: maxLength,
       pooling,
       dtype,
-      sentences: index?.texts.length ?? 0,
+      sentences: index?.size ?? 0,
     });
   });
 
@@ -246,18 +253,19 @@ function tokenize(
   { encoder, tokenizer }: Pick<Service, "encoder" | "tokenizer">,
   inputs: readonly (string | readonly number[])[],
   param: string,
-): ArrayLike<number>[] {
+): TokenIds[] {
   const {
     maxLength,
     encoder: { vocabSize },
   } = encoder.config;
+  const prompt = promptOf(encoder.config);
   return inputs.map((input, i) => {
     const fail = (message: string): never => {
       const name = inputs.length === 1 ? param : `${param}[${i}]`;
       throw new ApiError(400, `${name}: ${message}`, { param: name });
     };
     if (typeof input === "string") {
-      const { ids, truncated } = tokenizer.encode(input, maxLength);
+      const { ids, truncated } = tokenizer.encode(prompt + input, maxLength);
       return truncated ? fail(`longer than the model's ${maxLength} tokens`) : ids;
     }
     if (input.length > maxLength) fail(`longer than the model's ${maxLength} tokens`);
@@ -265,15 +273,6 @@ function tokenize(
     if (alien !== undefined) fail(`token id ${alien} is outside the vocabulary of ${vocabSize}`);
     return input;
   });
-}
-
-/** The first components of a unit vector, as a unit vector (Matryoshka embeddings). */
-function truncate(vector: Float32Array, dimensions: number): Float32Array {
-  if (!vector.every(Number.isFinite)) throw new Error("internal: an embedding is not finite");
-  if (dimensions === vector.length) return vector;
-  const head = vector.subarray(0, dimensions);
-  const norm = Math.sqrt(head.reduce((sum, x) => sum + x * x, 0));
-  return head.map((x) => x / Math.max(norm, 1e-12));
 }
 
 /** Little-endian float32 in base64. Workers have a native encoder, Node 24 has not. */

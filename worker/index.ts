@@ -14,6 +14,8 @@ const app = createApp(() => {
   return service;
 }, fetchAsset);
 
-const handler: ExportedHandler = { fetch: (request) => app.fetch(request) };
+const handler: { fetch(request: Request): Response | Promise<Response> } = {
+  fetch: (request) => app.fetch(request),
+};
 
 export default handler;

@@ -1,16 +1,17 @@
 /** What the routes of `app.ts` work with, and how it comes out of a set of files. */
 import { FormatError } from "../src/errors.ts";
-import { parseSafetensors, toFloat32 } from "../src/files/safetensors.ts";
+import { parseSafetensors } from "../src/files/safetensors.ts";
 import { parseConfig } from "../src/model/config.ts";
-import { SentenceEncoder } from "../src/model/sentence-encoder.ts";
+import { allocateEncoders, SentenceEncoder } from "../src/model/sentence-encoder.ts";
 import { FlatIndex } from "../src/search/flat-index.ts";
+import type { Encoder } from "../src/simcse.ts";
 import { Tokenizer } from "../src/tokenizer/tokenizer.ts";
 
 export interface Service {
   /** The name that clients call the model by. */
   readonly model: string;
   readonly tokenizer: Tokenizer;
-  readonly encoder: SentenceEncoder;
+  readonly encoder: Encoder;
   /** Absent when there is nothing to search. */
   readonly index: FlatIndex | undefined;
 }
@@ -21,8 +22,7 @@ export type FetchAsset = (path: string) => Promise<Response>;
 const CONFIG = "/model/config.json";
 const TOKENIZER = "/model/tokenizer.json";
 const WEIGHTS = "/model/model.safetensors";
-const TEXTS = "/search/texts.json";
-const VECTORS = "/search/vectors.safetensors";
+const INDEX = "/search/index.safetensors";
 
 /**
  * Loads the model under `/model`, and the index under `/search` if there is one. `module` is the edge binary (or
@@ -33,21 +33,22 @@ export async function loadService(
   fetchAsset: FetchAsset,
   module: WebAssembly.Module,
 ): Promise<Service> {
-  const [config, tokenizer, weights, texts, vectors] = await Promise.all([
+  const [config, tokenizer, weights, index] = await Promise.all([
     readJson(CONFIG, fetchAsset),
     readJson(TOKENIZER, fetchAsset),
     readBytes(WEIGHTS, fetchAsset),
-    readOptional(TEXTS, fetchAsset),
-    readOptional(VECTORS, fetchAsset),
+    readOptional(INDEX, fetchAsset),
   ]);
   const { tensors } = parseSafetensors(weights, WEIGHTS);
-  const encoder = new SentenceEncoder(module, parseConfig(config, CONFIG), tensors, WEIGHTS);
+  const modelConfig = parseConfig(config, CONFIG);
+  const memory = allocateEncoders(modelConfig, tensors, WEIGHTS);
+  const encoder = new SentenceEncoder(module, modelConfig, memory);
   const name = (config as Record<string, unknown>)["_name_or_path"];
   return {
     model: typeof name === "string" && name !== "" ? name : "simcse-edge",
-    tokenizer: parseTokenizer(tokenizer, encoder.config.encoder.vocabSize),
+    tokenizer: parseTokenizer(tokenizer, modelConfig.encoder.vocabSize),
     encoder,
-    index: texts && vectors && parseIndex(module, texts, vectors, encoder.dimension),
+    index: index && (await parseIndex(module, index, encoder.dimension)),
   };
 }
 
@@ -58,23 +59,15 @@ function parseTokenizer(json: object, rows: number): Tokenizer {
   throw new FormatError(`${TOKENIZER}: ${problem}; they do not belong together`);
 }
 
-function parseIndex(
+async function parseIndex(
   module: WebAssembly.Module,
-  textsFile: Uint8Array,
-  vectorsFile: Uint8Array,
+  bytes: Uint8Array,
   dimension: number,
-): FlatIndex {
-  const texts = parseJson(textsFile, TEXTS) as unknown;
-  if (!Array.isArray(texts) || !texts.every((text) => typeof text === "string")) {
-    throw new FormatError(`${TEXTS}: expected an array of strings`);
-  }
-  const stored = parseSafetensors(vectorsFile, VECTORS).tensors.get("vectors");
-  const shape = [texts.length, dimension].join(", ");
-  if (stored?.dtype !== "F32" || stored.shape.join(", ") !== shape) {
-    const found = stored ? `${stored.dtype} [${stored.shape.join(", ")}]` : "none";
-    throw new FormatError(`vectors: expected F32 [${shape}], found ${found} in ${VECTORS}`);
-  }
-  return new FlatIndex(module, texts, toFloat32(stored), dimension);
+): Promise<FlatIndex> {
+  const index = await FlatIndex.parse(module, bytes, INDEX);
+  if (index.dimension <= dimension) return index;
+  const problem = `${index.dimension} dimensions, but the model's vectors have only ${dimension}`;
+  throw new FormatError(`${INDEX}: ${problem}; they do not belong together`);
 }
 
 async function readOptional(path: string, fetchAsset: FetchAsset): Promise<Uint8Array | undefined> {

@@ -10,7 +10,3 @@ declare module "cloudflare:workers" {
   /** Lets a promise outlive the request that began it. */
   export function waitUntil(promise: Promise<unknown>): void;
 }
-
-interface ExportedHandler {
-  fetch(request: Request): Response | Promise<Response>;
-}

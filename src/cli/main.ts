@@ -1,32 +1,6 @@
 #!/usr/bin/env node
-import { Command, CommanderError } from "commander";
-import { UsageError } from "../errors.ts";
-import { addEval } from "./eval.ts";
-import { addInit } from "./init.ts";
-import { addQuantize } from "./quantize.ts";
-import { addStart } from "./start.ts";
-import { addTrain, Interrupted } from "./train.ts";
-import { addVocab } from "./vocab.ts";
+import { version } from "../node/package.ts";
 
-const program = new Command("simcse")
-  .description(
-    "Train SimCSE sentence embeddings and serve them from the edge, with the same WebAssembly kernels.",
-  )
-  .exitOverride()
-  .showHelpAfterError("(--help lists the options)");
-for (const add of [addStart, addVocab, addInit, addTrain, addEval, addQuantize]) add(program);
-
-try {
-  await program.parseAsync();
-} catch (error) {
-  process.exitCode = exitCode(error);
-}
-
-/** 0 done, 1 failed, 2 usage, 130 interrupted; commander has already printed what it refuses. */
-function exitCode(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
-  console.error(`simcse: ${error instanceof Error ? error.message : String(error)}`);
-  if (process.env["SIMCSE_DEBUG"]) console.error(error);
-  if (error instanceof Interrupted) return 130;
-  return error instanceof UsageError ? 2 : 1;
-}
+// Asked by every script that installs things: answered before the commands are loaded.
+if (process.argv[2] === "--version") console.log(version());
+else await (await import("./program.ts")).run();

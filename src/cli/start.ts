@@ -4,11 +4,11 @@
  */
 import { mkdir } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import type { Command } from "commander";
 import { collectCorpus, readCorpus } from "../node/corpus.ts";
 import { writeFileAtomic } from "../node/files.ts";
-import { openModel, readModelFolder } from "../node/model-folder.ts";
+import { SimCSE } from "../node/index.ts";
+import { PACKAGE } from "../node/package.ts";
 import { startWorker, writeWorkerProject } from "../node/worker-project.ts";
 import { evaluateModels, reportTable } from "./eval.ts";
 import { init } from "./init.ts";
@@ -27,10 +27,6 @@ interface StartOptions {
   readonly serve: boolean;
 }
 
-/** The package's own folder, from the sources and from what `npm run build` makes of them. */
-const PACKAGE = fileURLToPath(
-  new URL(import.meta.url.endsWith(".ts") ? "../../" : "../../../", import.meta.url),
-);
 const PAIRS = join(PACKAGE, "examples/software-pairs.tsv");
 
 /** A small corpus is read several times: fewer steps than these teach little. */
@@ -116,11 +112,11 @@ export async function start(options: StartOptions): Promise<void> {
   heading(`6. A Worker`);
   const project = join(options.output, "worker");
   const texts = sentences.slice(0, INDEXED);
-  const model = await openModel(await readModelFolder(int8));
-  const { dimension } = model.encoder;
-  const vectors = new Float32Array(texts.length * dimension);
-  model.encode(texts).forEach((vector, i) => vectors.set(vector, i * dimension));
-  await writeWorkerProject(project, { model: int8, index: { texts, vectors, dimension } });
+  {
+    await using model = await SimCSE.load(int8, { threads: options.threads });
+    const index = await model.buildIndex(texts, { precision: "int8" });
+    await writeWorkerProject(project, { model: int8, index: await index.serialize() });
+  }
   const worker = await startWorker(
     project,
     options.port === undefined ? {} : { port: options.port },

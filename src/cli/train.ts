@@ -1,35 +1,71 @@
-import type { Command } from "commander";
-import { UsageError } from "../errors.ts";
+import { join } from "node:path";
+import { type Command, Option } from "commander";
+import { FormatError, UsageError } from "../errors.ts";
+import { evaluatePairs } from "../evaluate/measures.ts";
+import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
+import { sha256Hex, sha256HexOfParts } from "../files/checksum.ts";
+import { type ModelConfig, trainablePooling } from "../model/config.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
-import { readCorpus } from "../node/corpus.ts";
-import { readModelFolder, writeModelFolder } from "../node/model-folder.ts";
+import { readFileOr } from "../node/files.ts";
+import {
+  type ModelFolder,
+  openModel,
+  readModelFolder,
+  writeModelFolder,
+} from "../node/model-folder.ts";
+import { openRows, openText } from "../node/rows.ts";
 import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { type RunOptions, sha256Hex } from "../train/checkpoint.ts";
-import { BatchOrder, stepsPerEpoch, tokenizeCorpus } from "../train/data.ts";
-import { train as runTraining } from "../train/trainer.ts";
+import type { RunOptions, RunState } from "../train/checkpoint.ts";
+import { BatchOrder, readSource, Sequences, type Source, stepsPerEpoch } from "../train/data.ts";
+import { Health } from "../train/health.ts";
+import { type Schedule, SCHEDULES } from "../train/schedule.ts";
+import { flat } from "../train/step.ts";
+import {
+  type DevReport,
+  isFinished,
+  type StepReport,
+  train as runTraining,
+} from "../train/trainer.ts";
+import { applyConfigFile } from "./config-file.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
-import { count, duration, note, Progress } from "./terminal.ts";
+import { count, duration, note, Progress, table } from "./terminal.ts";
 
 export interface TrainOptions {
   readonly model: string;
-  readonly corpus: string;
+  /** Files of rows, each with its share after a colon if it has one. */
+  readonly train?: readonly string[];
+  /** A file of text whatever its name. */
+  readonly corpus?: string;
+  readonly columns?: readonly string[];
+  readonly neighbours?: number;
   readonly output: string;
   readonly epochs: number;
   readonly steps?: number;
   readonly batchSize: number;
   readonly learningRate: number;
+  readonly schedule?: Schedule;
   readonly warmup: number;
   readonly weightDecay: number;
   readonly temperature: number;
+  readonly hardNegativeWeight?: number;
+  readonly hiddenDropout?: number;
+  readonly attentionDropout?: number;
+  /** False trains without any. */
+  readonly dropout?: boolean;
   readonly maxGradientNorm: number;
   readonly maxLength: number;
+  readonly dev?: string;
+  readonly evalEvery?: number;
+  readonly patience?: number;
   readonly seed: number;
   readonly threads: number;
   readonly checkpointEvery: number;
   readonly resume?: boolean;
   readonly force?: boolean;
+  /** Prints what the run would take, and writes nothing. */
+  readonly dryRun?: boolean;
 }
 
 /** Thrown when Ctrl-C ended a run after its checkpoint was written. */
@@ -37,44 +73,36 @@ export class Interrupted extends Error {
   override name = "Interrupted";
 }
 
-/** Unsupervised SimCSE: fine-tunes a model folder on sentences, and writes the result and its checkpoints to `output`. */
-export async function train(options: TrainOptions): Promise<void> {
+/** SimCSE: fine-tunes a model folder on sentences, pairs or triplets; the result and its checkpoints go to `output`. */
+export async function train(options: TrainOptions): Promise<RunState> {
   const folder = await readModelFolder(options.model);
-  const { config } = folder;
-  if (config.dtype !== "f32") {
+  const pooling = trainablePooling(folder.config, options.model);
+  if (options.maxLength > folder.config.maxLength) {
     throw new UsageError(
-      `--model ${options.model}: ${config.dtype} weights cannot be trained; give the f32 model`,
+      `--max-length ${options.maxLength}: ${options.model} takes at most ${folder.config.maxLength} tokens`,
     );
   }
-  if (options.maxLength > config.maxLength) {
-    throw new UsageError(
-      `--max-length ${options.maxLength}: ${options.model} takes at most ${config.maxLength} tokens`,
-    );
-  }
-  const sentences = await readCorpus(options.corpus);
-  const corpus = tokenizeCorpus(sentences, new Tokenizer(folder.tokenizerJson), options.maxLength);
-  note(
-    `${options.corpus}: ${count(sentences.length)} sentences, ${count(corpus.tokens.length)} tokens; ` +
-      `${count(corpus.truncated)} cut to ${options.maxLength} tokens, ${count(corpus.duplicates)} duplicates ` +
-      `(never each other's negatives)`,
-  );
-  const batchSize = Math.min(options.batchSize, sentences.length);
-  if (batchSize < 2) {
-    throw new UsageError(
-      `--corpus ${options.corpus}: one sentence has no negatives; expected two or more`,
-    );
-  }
-  const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(corpus, batchSize));
+  const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
+  const { sentences, sources } = await readData(options, new Tokenizer(folder.tokenizerJson));
+  const dev = await readDev(options);
+  const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
+  const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(sources, batchSize));
+  const bytes = ({
+    buffer,
+    byteOffset,
+    byteLength,
+  }: Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>) =>
+    new Uint8Array(buffer, byteOffset, byteLength);
   const run: RunOptions = {
     step: {
       encoder: config.encoder,
-      pooling: config.pooling,
+      pooling,
       batchSize,
-      columns: 2,
+      columns: sources.some(({ columns }) => columns === 3) ? 3 : 2,
       maxLength: options.maxLength,
       temperature: options.temperature,
-      hardNegativeWeight: 0,
-      dropout: true,
+      hardNegativeWeight: options.hardNegativeWeight ?? 0,
+      dropout: options.dropout ?? true,
       seed: options.seed,
       beta1: 0.9,
       beta2: 0.999,
@@ -85,8 +113,19 @@ export async function train(options: TrainOptions): Promise<void> {
     totalSteps,
     learningRate: options.learningRate,
     warmupSteps: Math.round(options.warmup * totalSteps),
-    corpus: await sha256Hex(new Uint8Array(corpus.tokens.buffer)),
+    schedule: options.schedule ?? "linear",
+    corpus: await sha256HexOfParts(
+      [sentences.values, ...sources.flatMap(({ data }) => data)].map(bytes),
+    ),
+    shares: sources.map(({ share }) => (Number.isNaN(share) ? null : share)),
+    evaluation: dev && {
+      dev: dev.sha256,
+      every: options.evalEvery ?? 250,
+      patience: options.patience ?? 0,
+    },
   };
+  const order = new BatchOrder(sentences, sources, batchSize, options.seed);
+  if (options.dryRun) return rehearse(run, order, folder, options.threads);
 
   const output = await RunFolder.open(options.output);
   const resumable = await output.hasCheckpoint();
@@ -105,34 +144,59 @@ export async function train(options: TrainOptions): Promise<void> {
   process.on("SIGINT", onSignal);
   process.on("SIGTERM", onSignal);
   try {
-    const from = resumable && options.resume ? await resume(output, team, run, options) : 0;
-    if (from === 0) {
+    let from: RunState = { step: 0 };
+    if (resumable && options.resume) from = await resume(output, team, run, options);
+    if (from.step === 0) {
       loadWeights(team.buffer, team.plan.weights.named, folder.tensors, folder.weightsFile);
       await output.reset();
     }
+    const trained = (): ModelFolder => ({
+      ...folder,
+      config,
+      tensors: new Map(storeWeights(team.buffer, team.plan.weights.named)),
+      weightsFile: "the weights in training",
+    });
     const progress = new Progress();
     const begun = performance.now();
+    const health = new Health();
+    const warn = (text: string | undefined): void => {
+      if (text === undefined) return;
+      progress.end();
+      note(`warning: ${text}`);
+    };
     let tokens = 0;
     let smoothLoss: number | undefined;
-    const order = new BatchOrder(corpus, batchSize, options.seed);
     const events = {
-      onStep(report: Parameters<typeof output.record>[0]): void {
+      onStep(report: StepReport): void {
         output.record(report);
         tokens += report.tokens;
         smoothLoss =
           smoothLoss === undefined ? report.loss : 0.95 * smoothLoss + 0.05 * report.loss;
         progress.show(() => {
           const seconds = (performance.now() - begun) / 1000;
-          const eta = ((totalSteps - report.step) * seconds) / (report.step - from);
+          const eta = ((totalSteps - report.step) * seconds) / (report.step - from.step);
           return (
             `step ${report.step}/${totalSteps}  loss ${smoothLoss!.toFixed(4)}  ` +
             `lr ${report.learningRate.toExponential(1)}  ${count(tokens / seconds)} tokens/s  ETA ${duration(eta)}`
           );
         }, report.step === totalSteps);
+        warn(health.step(report));
       },
-      onCheckpoint: (step: number) => output.save(team, run, step),
+      onCheckpoint: (state: RunState) => output.save(team, run, state),
+      async onEvaluation(step: number): Promise<DevReport> {
+        const report = { step, ...(await evaluate(trained(), dev!.pairs)) };
+        output.record(report);
+        progress.end();
+        note(
+          `step ${step}: dev Spearman ${report.spearman.toFixed(2)}  alignment ${report.alignment.toFixed(3)}  ` +
+            `uniformity ${report.uniformity.toFixed(3)}`,
+        );
+        warn(health.evaluation(report));
+        return report;
+      },
+      onBest: () => writeModelFolder(output.best, trained()),
     };
-    const last = await runTraining(
+    const state = await runTraining(
       team,
       run,
       order,
@@ -142,20 +206,22 @@ export async function train(options: TrainOptions): Promise<void> {
       interruption.signal,
     );
     progress.end();
-    if (last < totalSteps) {
+    const lengths = sentenceLengths(sentences, options.maxLength);
+    await output.report({ name: options.output, settings: { ...options }, lengths });
+    if (!isFinished(run, state)) {
       throw new Interrupted(
-        `stopped after step ${last} of ${totalSteps}; --resume continues from there`,
+        `stopped after step ${state.step} of ${totalSteps}; --resume continues from there`,
       );
     }
-    const tensors = storeWeights(team.buffer, team.plan.weights.named);
-    await writeModelFolder(options.output, {
-      config,
-      tokenizerJson: folder.tokenizerJson,
-      tensors,
-    });
+    const { best } = state;
+    await writeModelFolder(options.output, best ? await readModelFolder(output.best) : trained());
     note(
-      `${options.output}: trained ${totalSteps - from} steps in ${duration((performance.now() - begun) / 1000)}`,
+      `${options.output}: trained ${state.step - from.step} steps in ${duration((performance.now() - begun) / 1000)}` +
+        (best
+          ? `; these are the weights of step ${best.step}, dev Spearman ${best.score.toFixed(2)}`
+          : ""),
     );
+    return state;
   } finally {
     process.off("SIGINT", onSignal);
     process.off("SIGTERM", onSignal);
@@ -163,38 +229,237 @@ export async function train(options: TrainOptions): Promise<void> {
   }
 }
 
-/** The step to go on after; 0 where `force` allows to begin anew because the checkpoint belongs to another run. */
+/** Steps of a dry run; the first also warms up. */
+const REHEARSED = 5;
+
+/** Trains a few steps, and prints what the run would take of memory and time. */
+async function rehearse(
+  run: RunOptions,
+  order: BatchOrder,
+  folder: ModelFolder,
+  threads: number,
+): Promise<RunState> {
+  const team = await Team.start(run.step, threads);
+  try {
+    const { weights, batch, arena } = team.plan;
+    loadWeights(team.buffer, weights.named, folder.tensors, folder.weightsFile);
+    const ends = [performance.now()];
+    const steps = Math.min(REHEARSED, run.totalSteps);
+    const events = {
+      onStep: () => void ends.push(performance.now()),
+      onCheckpoint: async () => {},
+    };
+    const short = { ...run, totalSteps: steps, evaluation: null };
+    await runTraining(team, short, order, { step: 0 }, Infinity, events);
+    const times = ends.slice(1).map((end, i) => (end - ends[i]!) / 1000);
+    const seconds =
+      times.slice(1).toSorted((a, b) => a - b)[Math.floor((times.length - 1) / 2)] ?? times[0]!;
+    const parameters = flat(weights).count;
+    const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
+    console.log(
+      table([
+        ["parameters", count(parameters)],
+        ["weights, for the whole run", megabytes(4 * parameters)],
+        ["moments of Adam, for the whole run", megabytes(8 * parameters)],
+        ["gradients, for a step", megabytes(4 * parameters)],
+        ["activations of the largest batch, for a step", megabytes(arena.top - batch.tokenIds.ptr)],
+        ["steps", count(run.totalSteps)],
+        [`seconds a step, median of ${Math.max(1, steps - 1)}`, seconds.toFixed(3)],
+        ["time, without evaluations", duration(seconds * run.totalSteps)],
+      ]),
+    );
+    return { step: 0 };
+  } finally {
+    await team.close();
+  }
+}
+
+/** Trains with as many seeds, each into a folder of its own, and prints their scores: one seed says little. */
+async function sweep(options: TrainOptions, seeds: number): Promise<void> {
+  if (options.dev === undefined) {
+    throw new UsageError("--seeds compares scores on graded pairs; give --dev <file>");
+  }
+  const scores: number[] = [];
+  const rows = [["seed", "best step", "dev Spearman"]];
+  for (let seed = options.seed; seed < options.seed + seeds; seed++) {
+    const output = join(options.output, `seed-${seed}`);
+    note(output);
+    const { best } = await train({ ...options, seed, output });
+    if (!best) continue;
+    scores.push(best.score);
+    rows.push([String(seed), String(best.step), best.score.toFixed(2)]);
+  }
+  const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
+  const squares = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0);
+  const deviation = Math.sqrt(squares / (scores.length - 1));
+  rows.push(["mean", "", mean.toFixed(2)], ["standard deviation", "", deviation.toFixed(2)]);
+  console.log(table(rows));
+}
+
+/** The encoder with the rates that the options override. */
+function withDropout(
+  { encoder }: ModelConfig,
+  { hiddenDropout, attentionDropout }: TrainOptions,
+): ModelConfig["encoder"] {
+  return {
+    ...encoder,
+    ...(hiddenDropout !== undefined && { hiddenDropout }),
+    ...(attentionDropout !== undefined && { attentionDropout }),
+  };
+}
+
+/** Reads and tokenizes all files, and says what became of their rows. */
+async function readData(
+  { train: files = [], corpus, columns, neighbours, maxLength }: TrainOptions,
+  tokenizer: Tokenizer,
+): Promise<{ sentences: Sequences; sources: Source[] }> {
+  const inputs = files.map((text) => {
+    const [, file = text, share] = /^(.+):(\d*\.?\d+)$/.exec(text) ?? [];
+    if (share !== undefined && !(Number(share) > 0)) {
+      throw new UsageError(`--train ${text}: expected a share above 0, or none`);
+    }
+    return { name: file, share, open: () => openRows(file, columns) };
+  });
+  if (corpus !== undefined) {
+    inputs.push({ name: corpus, share: undefined, open: async () => openText(corpus) });
+  }
+  if (inputs.length === 0) {
+    throw new UsageError(
+      "nothing to train on; give one or more --train <file>, or --corpus <file>",
+    );
+  }
+  const without = inputs.find(({ share }) => share === undefined);
+  if (without && inputs.some(({ share }) => share !== undefined)) {
+    throw new UsageError(
+      `${without.name}: expected a share (--train ${without.name}:0.5), as another file has one`,
+    );
+  }
+  const sentences = new Sequences();
+  const sources: Source[] = [];
+  for (const { name, share, open } of inputs) {
+    const opened = await open();
+    const { source, report } = await readSource(opened.rows, tokenizer, sentences, {
+      name,
+      maxLength,
+      ...(share !== undefined && { share: Number(share) }),
+      ...(neighbours !== undefined && { neighbours }),
+    });
+    const { rows, dropped, truncated, duplicates } = report;
+    const named = opened.columns.join(", ");
+    note(
+      `${name}: ${count(rows)} ${named === "" ? "sentences" : `rows (${named})`}; ${count(truncated)} cut to ` +
+        `${maxLength} tokens, ${count(duplicates)} duplicates (never each other's negatives), ${count(dropped)} dropped`,
+    );
+    if (rows < 2) {
+      throw new FormatError(
+        `${name}: expected two or more rows, as one has no negatives, found ${rows} of text`,
+      );
+    }
+    sources.push(source);
+  }
+  return { sentences, sources };
+}
+
+/** The graded pairs to choose weights by. */
+async function readDev({
+  dev,
+  evalEvery,
+  patience,
+}: TrainOptions): Promise<{ pairs: readonly GradedPair[]; sha256: string } | null> {
+  if (dev === undefined) {
+    if (evalEvery === undefined && patience === undefined) return null;
+    throw new UsageError("--eval-every and --patience need graded pairs; give --dev <file>");
+  }
+  const bytes = await readFileOr(dev, "graded sentence pairs");
+  const { pairs } = parsePairs(new TextDecoder().decode(bytes), dev);
+  return { pairs, sha256: await sha256Hex(bytes) };
+}
+
+/** How many different sentences have i tokens. */
+function sentenceLengths(sentences: Sequences, maxLength: number): number[] {
+  const lengths = Array.from({ length: maxLength + 1 }, () => 0);
+  for (let i = 0; i < sentences.size; i++) lengths[sentences.get(i).length]!++;
+  return lengths;
+}
+
+/** Scores weights with the kernels that will serve them. */
+async function evaluate(
+  folder: ModelFolder,
+  pairs: readonly GradedPair[],
+): Promise<Omit<DevReport, "step">> {
+  const model = await openModel(folder);
+  // The interval is not shown, and most of the work of a small evaluation.
+  const report = await evaluatePairs(pairs, async (texts) => model.encode(texts), { samples: 1 });
+  const { spearman, alignment, uniformity } = report;
+  return { spearman, alignment, uniformity };
+}
+
+/** The state to go on from; step 0 where `force` allows to begin anew because the checkpoint belongs to another run. */
 async function resume(
   output: RunFolder,
   team: Team,
   run: RunOptions,
   options: TrainOptions,
-): Promise<number> {
+): Promise<RunState> {
   try {
-    const step = await output.restore(team, run);
-    note(`resumed after step ${step} of ${run.totalSteps}`);
-    return step;
+    const state = await output.restore(team, run);
+    note(`resumed after step ${state.step} of ${run.totalSteps}`);
+    return state;
   } catch (error) {
     if (!options.force) throw error;
     note(`${(error as Error).message}\nbeginning anew`);
-    return 0;
+    return { step: 0 };
   }
 }
 
 export function addTrain(program: Command): void {
   program
     .command("train")
-    .description("train by unsupervised SimCSE: each sentence twice, dropout the only noise")
-    .requiredOption("--model <folder>", "model to begin with (`simcse init` makes one)")
-    .requiredOption("--corpus <file>", "text file, one sentence a line")
-    .requiredOption(
-      "--output <folder>",
-      "folder for the checkpoint, the metrics and the trained model",
+    .description("train by SimCSE: sentences (dropout the only noise), pairs, or triplets")
+    .option("--model <folder>", "model to begin with (`simcse init` makes one)")
+    .option("--output <folder>", "folder for the checkpoint, the metrics and the trained model")
+    .option(
+      "--config <file>",
+      "JSON of these options, batchSize for --batch-size; options given here win",
     )
-    .option("--epochs <n>", "passes over the corpus", numberBetween(0, 10_000), 1)
+    .optionsGroup("Data:")
+    .option(
+      "--train <files...>",
+      "txt, csv, tsv, jsonl (also .gz, .zst) or parquet with 1 to 3 columns; file:0.7 makes 0.7 of the batches of it",
+    )
+    .option("--corpus <file>", "text file, one sentence a line, whatever its name")
+    .option(
+      "--columns <names>",
+      "columns of all files: sentence, positive, hard negative",
+      (names) => names.split(","),
+    )
+    .option(
+      "--neighbours <k>",
+      "positives of one-column files are one of the next k sentences of the document",
+      wholeNumber(1),
+    )
+    .option("--max-length <n>", "tokens of a sentence, specials included", wholeNumber(3), 32)
+    .optionsGroup("Objective:")
+    .option("--batch-size <n>", "rows of a batch", wholeNumber(2), 64)
+    .option("--temperature <tau>", "τ of the loss", numberBetween(1e-4, 100), 0.05)
+    .option(
+      "--hard-negative-weight <log>",
+      "added to the logit of an anchor's own hard negative: the log of the paper's α",
+      numberBetween(-100, 100),
+      0,
+    )
+    .option("--hidden-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
+    .option("--attention-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
+    .option("--no-dropout", "train without any")
+    .optionsGroup("Optimizer:")
+    .option("--epochs <n>", "passes over the data", numberBetween(0, 10_000), 1)
     .option("--steps <n>", "steps, instead of epochs", wholeNumber(1))
-    .option("--batch-size <n>", "sentences of a batch", wholeNumber(2), 64)
     .option("--learning-rate <rate>", "peak learning rate", numberBetween(0, 10), 3e-5)
+    .addOption(
+      new Option("--schedule <name>", "of the learning rate, after the warm-up")
+        .choices(SCHEDULES)
+        .default("linear"),
+    )
     .option(
       "--warmup <share>",
       "share of the steps in which the rate rises",
@@ -202,14 +467,17 @@ export function addTrain(program: Command): void {
       0,
     )
     .option("--weight-decay <rate>", "AdamW's weight decay of matrices", numberBetween(0, 1), 0)
-    .option("--temperature <tau>", "τ of the loss", numberBetween(1e-4, 100), 0.05)
     .option(
       "--max-gradient-norm <norm>",
       "clip gradients to this norm; 0 does not",
       numberBetween(0, 1e9),
       1,
     )
-    .option("--max-length <n>", "tokens of a sentence, specials included", wholeNumber(3), 32)
+    .optionsGroup("Evaluation:")
+    .option("--dev <file>", "graded pairs (score, sentence, sentence; tabs): the best weights stay")
+    .option("--eval-every <n>", "steps between evaluations (250)", wholeNumber(1))
+    .option("--patience <n>", "end after n evaluations without a better score", wholeNumber(1))
+    .optionsGroup("Run:")
     .option("--seed <n>", "seed of data order and dropout", wholeNumber(0), 42)
     .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
     .option("--checkpoint-every <n>", "steps between checkpoints", wholeNumber(1), 250)
@@ -218,5 +486,18 @@ export function addTrain(program: Command): void {
       "--force",
       "begin anew if --output holds a run (with --resume: only one that cannot be continued)",
     )
-    .action((options: TrainOptions) => train(options));
+    .option("--dry-run", "print parameters, memory and time; write nothing")
+    .option("--seeds <n>", "train with n seeds, from --seed on; mean and deviation", wholeNumber(2))
+    .action(async (_: unknown, command: Command) => {
+      const { config } = command.opts<{ config?: string }>();
+      if (config !== undefined) await applyConfigFile(command, config);
+      const { seeds, ...options } = command.opts<TrainOptions & { seeds?: number }>();
+      for (const name of ["model", "output"] as const) {
+        if (options[name] === undefined) {
+          throw new UsageError(`expected --${name} <folder>, or ${name} in --config <file>`);
+        }
+      }
+      if (seeds !== undefined && !options.dryRun) await sweep(options, seeds);
+      else await train(options);
+    });
 }

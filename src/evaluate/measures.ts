@@ -26,7 +26,8 @@ export interface PairOptions extends BootstrapOptions {
 }
 
 /**
- * Cosine of row i of `a` and row i of `b` [dimension]; 0 where a row is zero, as SentEval has it.
+ * Cosine of row i of `a` and row i of `b` [dimension]; 0 where a row is zero, as SentEval has it. Rounded to float32, the
+ * precision of the rows, so that the last bits of the sum do not rank pairs of equal vectors.
  * @throws RangeError for lists or rows of different lengths
  */
 export function cosineScores(
@@ -42,7 +43,7 @@ export function cosineScores(
     const x = normalized(row);
     const y = normalized(b[i]!);
     expectSameDimension(x, y);
-    return x.reduce((sum, value, j) => sum + value * y[j]!, 0);
+    return Math.fround(x.reduce((sum, value, j) => sum + value * y[j]!, 0));
   });
 }
 

@@ -4,7 +4,17 @@
  */
 import { FormatError } from "../errors.ts";
 
-const ELEMENT_BYTES = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1, I32: 4, I64: 8 } as const;
+const ELEMENT_BYTES = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+} as const;
 const MAX_HEADER = 100_000_000; // the limit of the reference implementation
 const ALIGNMENT = 64; // of the data within a file we write: a cache line
 
@@ -173,14 +183,16 @@ export function serializeSafetensors(
 }
 
 /**
- * The elements of a tensor of floats, always a copy. F16 and BF16 widen without loss.
- * @throws TypeError for a tensor of integers, under the `name` given
+ * The elements of a tensor of floats, always a copy. F16 and BF16 widen without loss, F64 is rounded.
+ * @throws FormatError for a tensor of integers, under the `name` given
  */
 export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Array<ArrayBuffer> {
   const { buffer } = new Uint8Array(tensor.data); // a copy, as the file's bytes may not be aligned
   switch (tensor.dtype) {
     case "F32":
       return new Float32Array(buffer);
+    case "F64":
+      return Float32Array.from(new Float64Array(buffer));
     case "BF16":
       return new Float32Array(
         Uint32Array.from(new Uint16Array(buffer), (bits) => bits << 16).buffer,
@@ -188,7 +200,7 @@ export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Ar
     case "F16":
       return Float32Array.from(new Uint16Array(buffer), halfToNumber);
     default:
-      throw new TypeError(`${name}: expected F32, F16 or BF16, found ${tensor.dtype}`);
+      throw new FormatError(`${name}: expected F64, F32, F16 or BF16, found ${tensor.dtype}`);
   }
 }
 

@@ -4,7 +4,35 @@ import { FormatError } from "../errors.ts";
 export const POOLINGS = ["cls", "cls_before_pooler", "avg"] as const;
 export type Pooling = (typeof POOLINGS)[number];
 
-/** The shape of a BERT encoder. */
+/** What inference knows besides: averages of two layers, and what other libraries train. */
+const INFERENCE_POOLINGS = [
+  "cls",
+  "cls_before_pooler",
+  "avg",
+  "avg_top2",
+  "avg_first_last",
+  "max",
+  "mean_sqrt_len",
+  "weightedmean",
+  "lasttoken",
+] as const;
+export type InferencePooling = (typeof INFERENCE_POOLINGS)[number];
+
+/** These need more than the last layer's token vectors, so they stand alone. */
+const UNMIXED: readonly InferencePooling[] = ["cls", "avg_top2", "avg_first_last"];
+
+/** A step from the pooled vector to the sentence vector; its tensors are called `modules.<place>.…`. */
+export type Module =
+  | {
+      readonly type: "dense";
+      readonly inputs: number;
+      readonly outputs: number;
+      readonly activation: "tanh" | "identity";
+    }
+  | { readonly type: "layer_norm"; readonly size: number }
+  | { readonly type: "normalize" };
+
+/** The shape of a BERT encoder; with no layers, that of a table which holds a static vector for every token. */
 export interface EncoderConfig {
   readonly vocabSize: number;
   readonly hiddenSize: number;
@@ -22,10 +50,50 @@ export interface EncoderConfig {
 /** What a model folder says beyond the encoder's shape. */
 export interface ModelConfig {
   readonly encoder: EncoderConfig;
-  readonly pooling: Pooling;
+  /** Of a list, the vectors are concatenated in its order. */
+  readonly pooling: InferencePooling | readonly InferencePooling[];
+  /** Applied to the pooled vector one after another. */
+  readonly modules?: readonly Module[];
+  /** Keeps this many of the first components of a vector. */
+  readonly dimension?: number;
   /** Longest input in tokens, specials included. */
   readonly maxLength: number;
   readonly dtype: "f32" | "int8";
+  /** Of a static model: rows of its table, which tokens may share, and the unknown token if it counts for nothing. */
+  readonly table?: { readonly rows: number; readonly ignoredId?: number };
+  /** Texts to put before an input, by purpose. */
+  readonly prompts?: Readonly<Record<string, string>>;
+  /** The one of `prompts` for inputs whose purpose nobody named. */
+  readonly defaultPrompt?: string;
+}
+
+/** The poolings of a model, in order. */
+export function poolingsOf({ pooling }: ModelConfig): readonly InferencePooling[] {
+  return typeof pooling === "string" ? [pooling] : pooling;
+}
+
+/** Size of the pooled vector, and of the sentence vector that the modules make of it. */
+export function sizesOf(config: ModelConfig): { pooled: number; vector: number } {
+  const pooled = poolingsOf(config).length * config.encoder.hiddenSize;
+  const dense = config.modules?.findLast((module) => module.type === "dense");
+  return { pooled, vector: config.dimension ?? dense?.outputs ?? pooled };
+}
+
+/**
+ * The pooling of a model that can be trained.
+ * @throws RangeError for one that cannot
+ */
+export function trainablePooling(config: ModelConfig, name: string): Pooling {
+  const refuse = (what: string): never => {
+    throw new RangeError(`${name}: ${what} cannot be trained; use one of ${POOLINGS.join(", ")}`);
+  };
+  if (config.table) return refuse("a static model");
+  if (config.dtype !== "f32") return refuse(`a model of ${config.dtype} weights`);
+  if (config.modules?.some((module) => module.type !== "normalize")) {
+    return refuse("pooling with modules after it");
+  }
+  const found = POOLINGS.find((pooling) => pooling === poolingsOf(config).join());
+  return found ?? refuse(`pooling ${JSON.stringify(config.pooling)}`);
 }
 
 /**
@@ -78,17 +146,19 @@ export function validateEncoder(c: EncoderConfig, name: string): void {
   }
 }
 
-/** Reads a Hugging Face `config.json` of a BERT, with our own settings under the key `simcse_edge`. */
+/** Model types that are a BERT under other names, and where their position tables begin to be used. */
+const ROBERTA = ["roberta", "xlm-roberta", "camembert"] as const;
+const MODEL_TYPES = ["bert", "distilbert", ...ROBERTA, "static"] as const;
+
+/**
+ * Reads a Hugging Face `config.json` of the BERT family, with our own settings under the key `simcse_edge`. Whatever the
+ * family member, the result is the shape of the BERT that computes the same: RoBERTa's positions without the rows before
+ * the first that it uses, DistilBERT with token types of zero (`loadWeights` reads their weights so).
+ * @throws FormatError for what is not supported, by name; RangeError for a shape the kernels cannot run
+ */
 export function parseConfig(json: unknown, name: string): ModelConfig {
-  if (typeof json !== "object" || json === null || Array.isArray(json)) {
-    throw new FormatError(`${name}: expected a JSON object, as Hugging Face writes it`);
-  }
-  const fields = json as Record<string, unknown>;
-  expectOneOf(name, "model_type", fields["model_type"] ?? "bert", ["bert"]);
-  expectOneOf(name, "hidden_act", fields["hidden_act"] ?? "gelu", ["gelu"]);
-  expectOneOf(name, "position_embedding_type", fields["position_embedding_type"] ?? "absolute", [
-    "absolute",
-  ]);
+  const fields = expectObject(json, name, "as Hugging Face writes it");
+  const type = expectOneOf(name, "model_type", fields["model_type"] ?? "bert", MODEL_TYPES);
   const number = (field: string, fallback?: number): number => {
     const value = fields[field] ?? fallback;
     if (typeof value !== "number") {
@@ -96,43 +166,189 @@ export function parseConfig(json: unknown, name: string): ModelConfig {
     }
     return value;
   };
-  const encoder: EncoderConfig = {
-    vocabSize: number("vocab_size"),
-    hiddenSize: number("hidden_size"),
-    numLayers: number("num_hidden_layers"),
-    numHeads: number("num_attention_heads"),
-    intermediateSize: number("intermediate_size"),
-    maxPositions: number("max_position_embeddings"),
-    typeVocabSize: number("type_vocab_size", 2),
-    layerNormEpsilon: number("layer_norm_eps", 1e-12),
-    hiddenDropout: number("hidden_dropout_prob", 0.1),
-    attentionDropout: number("attention_probs_dropout_prob", 0.1),
-  };
-  validateEncoder(encoder, name);
-
-  const own = (fields["simcse_edge"] ?? {}) as Record<string, unknown>;
-  const maxLength = own["max_length"] ?? encoder.maxPositions;
-  if (typeof maxLength !== "number" || !(maxLength >= 2 && maxLength <= encoder.maxPositions)) {
-    throw new FormatError(
-      `${name}: simcse_edge.max_length must lie between 2 and the ${encoder.maxPositions} positions of the model, ` +
-        `found ${JSON.stringify(maxLength)}`,
-    );
+  let encoder: EncoderConfig;
+  if (type === "static") {
+    encoder = staticEncoder(number("vocab_size"), number("hidden_size"));
+    if (!(encoder.hiddenSize % 4 === 0 && encoder.hiddenSize > 0 && encoder.vocabSize > 0)) {
+      throw new RangeError(
+        `${name}: expected vocab_size from 1 and hidden_size a multiple of 4, found ${encoder.vocabSize} and ${encoder.hiddenSize}`,
+      );
+    }
+  } else {
+    const distil = type === "distilbert";
+    expectOneOf(name, "hidden_act", fields[distil ? "activation" : "hidden_act"] ?? "gelu", [
+      "gelu",
+    ]);
+    const positions = fields["position_embedding_type"] ?? "absolute";
+    expectOneOf(name, "position_embedding_type", positions, ["absolute"]);
+    const roberta = ROBERTA.some((member) => member === type);
+    encoder = {
+      vocabSize: number("vocab_size"),
+      hiddenSize: number(distil ? "dim" : "hidden_size"),
+      numLayers: number(distil ? "n_layers" : "num_hidden_layers"),
+      numHeads: number(distil ? "n_heads" : "num_attention_heads"),
+      intermediateSize: number(distil ? "hidden_dim" : "intermediate_size"),
+      maxPositions:
+        number("max_position_embeddings") - (roberta ? number("pad_token_id", 1) + 1 : 0),
+      typeVocabSize: distil ? 1 : number("type_vocab_size", 2),
+      layerNormEpsilon: number("layer_norm_eps", 1e-12),
+      hiddenDropout: number(distil ? "dropout" : "hidden_dropout_prob", 0.1),
+      attentionDropout: number(distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1),
+    };
+    validateEncoder(encoder, name);
   }
+  const own = expectObject(fields["simcse_edge"] ?? {}, `${name}: simcse_edge`, "our settings");
+  return parseSettings(encoder, type === "static", own, name);
+}
+
+/** The shape of a static model: no layers. Its position limit is ours, since some limit the memory needs. */
+export function staticEncoder(vocabSize: number, hiddenSize: number): EncoderConfig {
   return {
-    encoder,
-    pooling: expectOneOf(name, "simcse_edge.pooling", own["pooling"] ?? "avg", POOLINGS),
-    dtype: expectOneOf(name, "simcse_edge.dtype", own["dtype"] ?? "f32", ["f32", "int8"] as const),
-    maxLength,
+    vocabSize,
+    hiddenSize,
+    numLayers: 0,
+    numHeads: 1,
+    intermediateSize: 0,
+    maxPositions: 8192,
+    typeVocabSize: 0,
+    layerNormEpsilon: 1e-12,
+    hiddenDropout: 0,
+    attentionDropout: 0,
   };
 }
 
-/** The inverse of `parseConfig`. */
-export function serializeConfig({ encoder, pooling, maxLength, dtype }: ModelConfig): object {
+function parseSettings(
+  encoder: EncoderConfig,
+  isStatic: boolean,
+  own: Record<string, unknown>,
+  name: string,
+): ModelConfig {
+  const field = (key: string): string => `simcse_edge.${key}`;
+  const whole = (key: string, value: unknown, from: number, to = Infinity): number => {
+    if (Number.isInteger(value) && Number(value) >= from && Number(value) <= to) {
+      return Number(value);
+    }
+    const range = to === Infinity ? `from ${from}` : `from ${from} to ${to}`;
+    throw new FormatError(
+      `${name}: ${field(key)} must be a whole number ${range}, found ${JSON.stringify(value)}`,
+    );
+  };
+  const stored = own["pooling"] ?? "avg";
+  const list = (Array.isArray(stored) ? stored : [stored]).map((word) =>
+    expectOneOf(name, field("pooling"), word, INFERENCE_POOLINGS),
+  );
+  const modules = expectList(own["modules"] ?? [], name, field("modules")).map((value): Module => {
+    const module = expectObject(value, `${name}: ${field("modules")}`, "a module");
+    const type = expectOneOf(name, `${field("modules")}.type`, module["type"], [
+      "dense",
+      "layer_norm",
+      "normalize",
+    ] as const);
+    if (type === "normalize") return { type };
+    if (type === "layer_norm") return { type, size: whole("modules.size", module["size"], 1) };
+    const inputs = whole("modules.inputs", module["inputs"], 1);
+    const outputs = whole("modules.outputs", module["outputs"], 1);
+    const activation = expectOneOf(name, `${field("modules")}.activation`, module["activation"], [
+      "tanh",
+      "identity",
+    ] as const);
+    return { type, inputs, outputs, activation };
+  });
+  const dimension = own["dimension"];
+  const prompts = Object.entries(expectObject(own["prompts"] ?? {}, name, "prompts by name")).map(
+    ([key, text]) => {
+      if (typeof text === "string") return [key, text] as const;
+      throw new FormatError(`${name}: ${field("prompts")}.${key} must be a string`);
+    },
+  );
+  const defaultPrompt = own["default_prompt"];
+  if (defaultPrompt !== undefined) {
+    expectOneOf(
+      name,
+      field("default_prompt"),
+      defaultPrompt,
+      prompts.map(([key]) => key),
+    );
+  }
+  const table = isStatic ? expectObject(own["table"], `${name}: ${field("table")}`, "rows") : {};
+  const ignored = table["ignored_id"];
+  const config: ModelConfig = {
+    encoder,
+    pooling: list.length === 1 ? list[0]! : list,
+    dtype: expectOneOf(name, field("dtype"), own["dtype"] ?? "f32", ["f32", "int8"] as const),
+    maxLength: whole(
+      "max_length",
+      own["max_length"] ?? encoder.maxPositions,
+      2,
+      encoder.maxPositions,
+    ),
+    ...(modules.length > 0 && { modules }),
+    ...(dimension !== undefined && { dimension: whole("dimension", dimension, 4) }),
+    ...(isStatic && {
+      table: {
+        rows: whole("table.rows", table["rows"], 1),
+        ...(ignored !== undefined && { ignoredId: whole("table.ignored_id", ignored, 0) }),
+      },
+    }),
+    ...(prompts.length > 0 && { prompts: Object.fromEntries(prompts) }),
+    ...(typeof defaultPrompt === "string" && { defaultPrompt }),
+  };
+  validatePooling(config, name);
+  return config;
+}
+
+/**
+ * Refuses poolings and modules that do not fit one another, which no kernel would notice. `name` says whose they are.
+ * @throws RangeError naming what does not fit
+ */
+export function validatePooling(config: ModelConfig, name: string): void {
+  const list = poolingsOf(config);
+  const said = `${name}: pooling ${JSON.stringify(config.pooling)}`;
+  if (list.length === 0) throw new RangeError(`${said} is an empty list; expected a pooling`);
+  const unmixed = list.find((pooling) => UNMIXED.includes(pooling));
+  if (unmixed !== undefined && (list.length > 1 || config.table)) {
+    const why = config.table ? "a static model has no layers for it" : "it stands alone";
+    throw new RangeError(`${said}: "${unmixed}" is impossible here, ${why}`);
+  }
+  let { pooled: size } = sizesOf(config);
+  for (const module of config.modules ?? []) {
+    if (module.type === "normalize") continue;
+    const inputs = module.type === "dense" ? module.inputs : module.size;
+    if (inputs !== size) {
+      throw new RangeError(`${said}: ${module.type} takes vectors of ${inputs}, not of ${size}`);
+    }
+    if (module.type === "dense") size = module.outputs;
+    if (size % 4 !== 0) {
+      throw new RangeError(`${name}: a module's outputs must be a multiple of 4, found ${size}`);
+    }
+  }
+  const { dimension = size } = config;
+  if (dimension % 4 !== 0 || dimension > size) {
+    throw new RangeError(
+      `${name}: dimension must be a multiple of 4 of at most ${size}, found ${dimension}`,
+    );
+  }
+}
+
+/** The inverse of `parseConfig`: whatever was read, a BERT is written, or a static model. */
+export function serializeConfig(config: ModelConfig): object {
+  const { encoder, table } = config;
+  const own = {
+    pooling: config.pooling,
+    modules: config.modules,
+    dimension: config.dimension,
+    max_length: config.maxLength,
+    dtype: config.dtype,
+    table: table && { rows: table.rows, ignored_id: table.ignoredId },
+    prompts: config.prompts,
+    default_prompt: config.defaultPrompt,
+  };
+  const shared = { vocab_size: encoder.vocabSize, hidden_size: encoder.hiddenSize };
+  if (table) return { model_type: "static", ...shared, simcse_edge: own };
   return {
     architectures: ["BertModel"],
     model_type: "bert",
-    vocab_size: encoder.vocabSize,
-    hidden_size: encoder.hiddenSize,
+    ...shared,
     num_hidden_layers: encoder.numLayers,
     num_attention_heads: encoder.numHeads,
     intermediate_size: encoder.intermediateSize,
@@ -144,11 +360,29 @@ export function serializeConfig({ encoder, pooling, maxLength, dtype }: ModelCon
     attention_probs_dropout_prob: encoder.attentionDropout,
     position_embedding_type: "absolute",
     pad_token_id: 0,
-    simcse_edge: { pooling, max_length: maxLength, dtype },
+    simcse_edge: own,
   };
 }
 
-function expectOneOf<T extends string>(
+/** A JSON object; `what` says what it should be. */
+export function expectObject(value: unknown, name: string, what: string): Record<string, unknown> {
+  if (typeof value === "object" && value !== null && !Array.isArray(value)) {
+    return value as Record<string, unknown>;
+  }
+  throw new FormatError(`${name}: expected a JSON object, ${what}; found ${kindOf(value)}`);
+}
+
+/** A JSON list. */
+export function expectList(value: unknown, name: string, what: string): readonly unknown[] {
+  if (Array.isArray(value)) return value;
+  throw new FormatError(`${name}: expected a list, ${what}; found ${kindOf(value)}`);
+}
+
+function kindOf(value: unknown): string {
+  return Array.isArray(value) ? "a list" : (JSON.stringify(value) ?? "nothing").slice(0, 60);
+}
+
+export function expectOneOf<T extends string>(
   name: string,
   field: string,
   value: unknown,
@@ -157,7 +391,7 @@ function expectOneOf<T extends string>(
   const found = choices.find((choice) => choice === value);
   if (found === undefined) {
     throw new FormatError(
-      `${name}: ${field} is ${JSON.stringify(value)}; should be one of: ${choices.join(", ")}`,
+      `${name}: ${field} is ${JSON.stringify(value) ?? "absent"}; should be one of: ${choices.join(", ")}`,
     );
   }
   return found;

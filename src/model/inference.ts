@@ -2,7 +2,7 @@
  * The encoder without training: the same schedule as `encoder.ts`, minus dropout and minus what backward would need, for
  * f32 and for int8 weights, on any binary. Activations are reused from layer to layer.
  */
-import { type Arena, type Tensor, view } from "../runtime/arena.ts";
+import { type Arena, type ElementType, type Tensor, view } from "../runtime/arena.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
 import {
   attentionForwardScratch,
@@ -11,7 +11,13 @@ import {
   packedInt8Bytes,
 } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
-import type { ModelConfig } from "./config.ts";
+import {
+  type InferencePooling,
+  type ModelConfig,
+  poolingsOf,
+  sizesOf,
+  validatePooling,
+} from "./config.ts";
 import type { BatchSize } from "./encoder.ts";
 import { planParameters } from "./parameters.ts";
 
@@ -41,8 +47,8 @@ interface InferenceLayer {
   readonly outputBeta: Tensor;
 }
 
-/** The weights of a model in memory. */
-export interface InferenceModel {
+/** The weights of a BERT. */
+export interface EncoderWeights {
   readonly words: Tensor;
   /** One scale a row where `words` are int8 codes. */
   readonly wordScales: Tensor | undefined;
@@ -51,46 +57,81 @@ export interface InferenceModel {
   readonly gamma: Tensor;
   readonly beta: Tensor;
   readonly layers: readonly InferenceLayer[];
-  readonly head: Linear | undefined;
+}
+
+/** The weights of a static model: a row of the table for each token, times a weight. */
+export interface TableWeights {
+  readonly table: Tensor; // [rows, hidden]
+  readonly rows: Tensor; // [vocab] int32
+  readonly weights: Tensor; // [vocab]
+}
+
+/** What the pooled vector goes through; BERT's pooler is the first, where pooling is "cls". */
+export type InferenceModule =
+  | { readonly type: "dense"; readonly linear: Linear; readonly tanh: boolean }
+  | { readonly type: "layer_norm"; readonly gamma: Tensor; readonly beta: Tensor }
+  | { readonly type: "normalize" };
+
+/** The weights of a model in memory. */
+export interface InferenceModel {
+  readonly tokens: EncoderWeights | TableWeights;
+  readonly modules: readonly InferenceModule[];
   /** Every tensor of the model file, by its name there. */
   readonly named: readonly Tensor[];
 }
 
 /** Lays out the weights of a model folder of either dtype. */
 export function planInference(arena: Arena, config: ModelConfig): InferenceModel {
-  return config.dtype === "int8" ? planInt8(arena, config) : planFloat32(arena, config);
-}
-
-function planFloat32(arena: Arena, { encoder, pooling }: ModelConfig): InferenceModel {
-  const p = planParameters(arena, encoder, pooling === "cls");
-  const linear = (weight: Tensor, bias: Tensor): Linear => {
-    const [outputs, inputs] = weight.shape as [number, number];
-    return { dtype: "f32", inputs, outputs, weight, bias };
-  };
-  return {
-    ...p,
-    wordScales: undefined,
-    layers: p.layers.map((w) => ({
-      ...w,
-      qkv: linear(w.qkvWeight, w.qkvBias),
-      attention: linear(w.attentionWeight, w.attentionBias),
-      up: linear(w.upWeight, w.upBias),
-      down: linear(w.downWeight, w.downBias),
-    })),
-    head: p.head && linear(p.head.weight, p.head.bias),
-  };
-}
-
-/** A quantised model file: f32 tensors keep their names, a weight becomes `.packed`, `.scales` and `.sums`. */
-function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): InferenceModel {
-  const { hiddenSize: hidden, intermediateSize: intermediate } = encoder;
-  const named: Tensor[] = [];
-  const plan = (name: string, dtype: "F32" | "I8", ...shape: number[]): Tensor => {
+  validatePooling(config, "model");
+  const { tokens, head, named } = config.table
+    ? planTable(arena, config, config.table.rows)
+    : config.dtype === "int8"
+      ? planInt8(arena, config)
+      : planFloat32(arena, config);
+  const plan = (name: string, dtype: ElementType, ...shape: number[]): Tensor => {
     const tensor = arena.reserve(name, dtype, shape);
     named.push(tensor);
     return tensor;
   };
-  const linear = (name: string, inputs: number, outputs: number): Linear => ({
+  const modules = (config.modules ?? []).map((module, i): InferenceModule => {
+    const name = `modules.${i}`;
+    switch (module.type) {
+      case "dense": {
+        const { inputs, outputs, activation } = module;
+        const layer = config.dtype === "int8" ? int8Linear : float32Linear;
+        const linear = layer(plan, `${name}.linear`, inputs, outputs);
+        return { type: "dense", linear, tanh: activation === "tanh" };
+      }
+      case "layer_norm":
+        return {
+          type: "layer_norm",
+          gamma: plan(`${name}.norm.weight`, "F32", module.size),
+          beta: plan(`${name}.norm.bias`, "F32", module.size),
+        };
+      default:
+        return module;
+    }
+  });
+  const pooler = head && ({ type: "dense", linear: head, tanh: true } as const);
+  return { tokens, modules: pooler ? [pooler, ...modules] : modules, named };
+}
+
+/** What a plan of either dtype gives; modules add their tensors to `named`. */
+interface TokenPlan {
+  readonly tokens: EncoderWeights | TableWeights;
+  readonly head: Linear | undefined;
+  readonly named: Tensor[];
+}
+
+type Plan = (name: string, dtype: ElementType, ...shape: number[]) => Tensor;
+
+function float32Linear(plan: Plan, name: string, inputs: number, outputs: number): Linear {
+  const weight = plan(`${name}.weight`, "F32", outputs, inputs);
+  return { dtype: "f32", inputs, outputs, weight, bias: plan(`${name}.bias`, "F32", outputs) };
+}
+
+function int8Linear(plan: Plan, name: string, inputs: number, outputs: number): Linear {
+  return {
     dtype: "int8",
     inputs,
     outputs,
@@ -98,18 +139,53 @@ function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): InferenceMod
     scales: plan(`${name}.scales`, "F32", outputs),
     sums: plan(`${name}.sums`, "F32", outputs),
     bias: plan(`${name}.bias`, "F32", outputs),
-  });
+  };
+}
+
+function planTable(arena: Arena, { encoder }: ModelConfig, tableRows: number): TokenPlan {
+  const table = arena.tensor("embeddings", tableRows, encoder.hiddenSize);
+  const rows = arena.reserve("mapping", "I32", [encoder.vocabSize]);
+  const weights = arena.tensor("weights", encoder.vocabSize);
+  return { tokens: { table, rows, weights }, head: undefined, named: [table, rows, weights] };
+}
+
+function planFloat32(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan {
+  const p = planParameters(arena, encoder, pooling === "cls");
+  const linear = (weight: Tensor, bias: Tensor): Linear => {
+    const [outputs, inputs] = weight.shape as [number, number];
+    return { dtype: "f32", inputs, outputs, weight, bias };
+  };
+  const layers = p.layers.map((w) => ({
+    ...w,
+    qkv: linear(w.qkvWeight, w.qkvBias),
+    attention: linear(w.attentionWeight, w.attentionBias),
+    up: linear(w.upWeight, w.upBias),
+    down: linear(w.downWeight, w.downBias),
+  }));
+  const head = p.head && linear(p.head.weight, p.head.bias);
+  return { tokens: { ...p, wordScales: undefined, layers }, head, named: [...p.named] };
+}
+
+/** A quantised model file: f32 tensors keep their names, a weight becomes `.packed`, `.scales` and `.sums`. */
+function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan {
+  const { hiddenSize: hidden, intermediateSize: intermediate } = encoder;
+  const named: Tensor[] = [];
+  const plan: Plan = (name, dtype, ...shape) => {
+    const tensor = arena.reserve(name, dtype, shape);
+    named.push(tensor);
+    return tensor;
+  };
   const layer = (name: string): InferenceLayer => ({
-    qkv: linear(`${name}.attention.self.qkv`, hidden, 3 * hidden),
-    attention: linear(`${name}.attention.output.dense`, hidden, hidden),
+    qkv: int8Linear(plan, `${name}.attention.self.qkv`, hidden, 3 * hidden),
+    attention: int8Linear(plan, `${name}.attention.output.dense`, hidden, hidden),
     attentionGamma: plan(`${name}.attention.output.LayerNorm.weight`, "F32", hidden),
     attentionBeta: plan(`${name}.attention.output.LayerNorm.bias`, "F32", hidden),
-    up: linear(`${name}.intermediate.dense`, hidden, intermediate),
-    down: linear(`${name}.output.dense`, intermediate, hidden),
+    up: int8Linear(plan, `${name}.intermediate.dense`, hidden, intermediate),
+    down: int8Linear(plan, `${name}.output.dense`, intermediate, hidden),
     outputGamma: plan(`${name}.output.LayerNorm.weight`, "F32", hidden),
     outputBeta: plan(`${name}.output.LayerNorm.bias`, "F32", hidden),
   });
-  return {
+  const tokens: EncoderWeights = {
     words: plan("embeddings.word_embeddings.codes", "I8", encoder.vocabSize, hidden),
     wordScales: plan("embeddings.word_embeddings.scales", "F32", encoder.vocabSize),
     positions: plan("embeddings.position_embeddings.weight", "F32", encoder.maxPositions, hidden),
@@ -117,56 +193,70 @@ function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): InferenceMod
     gamma: plan("embeddings.LayerNorm.weight", "F32", hidden),
     beta: plan("embeddings.LayerNorm.bias", "F32", hidden),
     layers: Array.from({ length: encoder.numLayers }, (_, n) => layer(`encoder.layer.${n}`)),
-    head: pooling === "cls" ? linear("pooler.dense", hidden, hidden) : undefined,
-    named,
   };
+  const head = pooling === "cls" ? int8Linear(plan, "pooler.dense", hidden, hidden) : undefined;
+  return { tokens, head, named };
 }
 
-/** Buffers of a forward pass. */
+/** Buffers of a forward pass; a static model has no use for those of the layers. */
 export interface InferenceBuffers {
   readonly x: Tensor; // [tokens, hidden]
+  readonly earlier: Tensor; // [tokens, hidden], a layer's output that pooling needs besides the last
   readonly branch: Tensor; // [tokens, hidden]
   readonly qkv: Tensor; // [tokens, 3 · hidden]
   readonly context: Tensor; // [tokens, hidden]
   readonly up: Tensor; // [tokens, intermediate]
   readonly logSumExp: Tensor; // [heads, tokens]
-  readonly pooled: Tensor; // [sequences, hidden]
-  readonly headed: Tensor; // [sequences, hidden]
+  readonly vectors: readonly [Tensor, Tensor]; // [sequences, widest], by turns
   readonly scales: Tensor; // [sequences], 1 / norm
   readonly scratch: Tensor;
 }
 
 export function planInferenceBuffers(
   arena: Arena,
-  { encoder }: ModelConfig,
+  config: ModelConfig,
   { tokens, sequences, maxLength }: BatchLimits,
   ranks: number,
 ): InferenceBuffers {
-  const { hiddenSize: hidden, intermediateSize: intermediate, numHeads } = encoder;
-  const products = [
+  const { hiddenSize: hidden, intermediateSize: intermediate, numHeads } = config.encoder;
+  const dense = (config.modules ?? []).filter((module) => module.type === "dense");
+  const layered = config.table ? 0 : tokens;
+  const products: readonly (readonly [inputs: number, outputs: number])[] = [
+    ...dense.map(({ inputs, outputs }) => [inputs, outputs] as const),
     [hidden, 3 * hidden],
-    [hidden, hidden],
     [hidden, intermediate],
     [intermediate, hidden],
-  ] as const;
+  ];
   const rows = Math.max(tokens, sequences);
+  const widest = Math.max(sizesOf(config).pooled, ...dense.map(({ outputs }) => outputs));
   const scratch = Math.max(
-    attentionForwardScratch(maxLength, hidden / numHeads, ranks),
+    config.table ? 0 : attentionForwardScratch(maxLength, hidden / numHeads, ranks),
     ...products.map(([inputs, outputs]) => linearScratch(0, inputs, outputs, ranks)),
     ...products.map(([inputs]) => linearInt8Scratch(rows, inputs)),
   );
+  const two = secondLayer(config) === undefined ? 0 : tokens;
   return {
     x: arena.tensor("x", tokens, hidden),
-    branch: arena.tensor("branch", tokens, hidden),
-    qkv: arena.tensor("qkv", tokens, 3 * hidden),
-    context: arena.tensor("context", tokens, hidden),
-    up: arena.tensor("up", tokens, intermediate),
-    logSumExp: arena.tensor("logSumExp", numHeads, tokens),
-    pooled: arena.tensor("pooled", sequences, hidden),
-    headed: arena.tensor("headed", sequences, hidden),
+    earlier: arena.tensor("earlier", two, hidden),
+    branch: arena.tensor("branch", layered, hidden),
+    qkv: arena.tensor("qkv", layered, 3 * hidden),
+    context: arena.tensor("context", layered, hidden),
+    up: arena.tensor("up", layered, intermediate),
+    logSumExp: arena.tensor("logSumExp", numHeads, layered),
+    vectors: [
+      arena.tensor("vectors", sequences, widest),
+      arena.tensor("otherVectors", sequences, widest),
+    ],
     scales: arena.tensor("scales", sequences),
     scratch: arena.scratch("scratch", scratch),
   };
+}
+
+/** The layer whose output is averaged with the last one's, where there are two such; -1 is the embeddings. */
+function secondLayer({ encoder, pooling }: ModelConfig): number | undefined {
+  if (pooling === "avg_top2") return encoder.numLayers - 2;
+  if (pooling === "avg_first_last" && encoder.numLayers > 1) return 0;
+  return undefined;
 }
 
 function applyLinear(
@@ -182,79 +272,132 @@ function applyLinear(
   else k.linearInt8Forward(y.ptr, x.ptr, l.packed.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
 }
 
-/** Sentence vectors [sequences, hidden], on the unit sphere if `normalize`. */
+/** Sentence vectors [sequences, dimension], on the unit sphere if `normalize`. */
 export function encode(
   k: InferenceKernels,
-  { encoder, pooling, dtype }: ModelConfig,
+  config: ModelConfig,
   m: InferenceModel,
+  b: InferenceBuffers,
+  batch: Batch,
+  size: BatchSize,
+  maxLength: number,
+  normalize: boolean,
+): Tensor {
+  let x = b.x;
+  if ("table" in m.tokens) {
+    const { table, rows, weights } = m.tokens;
+    // prettier-ignore
+    k.staticEmbeddingForward(x.ptr, batch.tokenIds.ptr, table.ptr, rows.ptr, weights.ptr, size.tokens, config.encoder.hiddenSize);
+  } else {
+    x = encodeTokens(k, config, m.tokens, b, batch, size, maxLength);
+  }
+  return sentenceVectors(k, config, m.modules, b, batch, x, size.sequences, normalize);
+}
+
+/** Token vectors [tokens, hidden]: of the last layer, or the average of two. */
+function encodeTokens(
+  k: InferenceKernels,
+  config: ModelConfig,
+  m: EncoderWeights,
   b: InferenceBuffers,
   batch: Batch,
   { tokens, sequences }: BatchSize,
   maxLength: number,
-  normalize: boolean,
 ): Tensor {
-  const {
-    hiddenSize: hidden,
-    intermediateSize: intermediate,
-    numHeads: heads,
-    layerNormEpsilon: epsilon,
-  } = encoder;
+  const { hiddenSize: hidden, intermediateSize: intermediate } = config.encoder;
+  const { numHeads: heads, layerNormEpsilon: epsilon } = config.encoder;
   const headDim = hidden / heads;
-  const { x, branch, qkv, context, up, scratch } = b;
+  const { branch, qkv, context, up, scratch } = b;
+  const second = secondLayer(config);
 
+  let x = second === -1 ? b.earlier : b.x;
   // prettier-ignore
   if (m.wordScales) k.embeddingInt8Forward(x.ptr, batch.tokenIds.ptr, batch.positions.ptr, m.words.ptr, m.wordScales.ptr, m.positions.ptr, m.types.ptr, tokens, hidden);
   else k.embeddingForward(x.ptr, batch.tokenIds.ptr, batch.positions.ptr, m.words.ptr, m.positions.ptr, m.types.ptr, tokens, hidden);
   k.layerNormForward(x.ptr, 0, 0, x.ptr, m.gamma.ptr, m.beta.ptr, tokens, hidden, epsilon);
-  for (const l of m.layers) {
+  for (const [n, l] of m.layers.entries()) {
     applyLinear(k, qkv, x, l.qkv, tokens, scratch);
     // prettier-ignore
-    if (dtype === "int8") k.attentionExactForward(context.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
+    if (config.dtype === "int8") k.attentionExactForward(context.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
     else k.attentionForward(context.ptr, b.logSumExp.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, 0, 0, 0, 0, scratch.ptr);
     applyLinear(k, branch, context, l.attention, tokens, scratch);
-    k.addForward(x.ptr, x.ptr, branch.ptr, tokens * hidden);
-    k.layerNormForward(
-      x.ptr,
-      0,
-      0,
-      x.ptr,
-      l.attentionGamma.ptr,
-      l.attentionBeta.ptr,
-      tokens,
-      hidden,
-      epsilon,
-    );
+    // In place, unless pooling needs this layer's output, or the input of this layer, later.
+    const y = n === second ? b.earlier : b.x;
+    k.addForward(y.ptr, x.ptr, branch.ptr, tokens * hidden);
+    x = y;
+    // prettier-ignore
+    k.layerNormForward(x.ptr, 0, 0, x.ptr, l.attentionGamma.ptr, l.attentionBeta.ptr, tokens, hidden, epsilon);
 
     applyLinear(k, up, x, l.up, tokens, scratch);
-    k.geluForward(up.ptr, up.ptr, tokens * intermediate);
+    if (config.dtype === "int8") k.geluExactForward(up.ptr, up.ptr, tokens * intermediate);
+    else k.geluForward(up.ptr, up.ptr, tokens * intermediate);
     applyLinear(k, branch, up, l.down, tokens, scratch);
     k.addForward(x.ptr, x.ptr, branch.ptr, tokens * hidden);
-    k.layerNormForward(
-      x.ptr,
-      0,
-      0,
-      x.ptr,
-      l.outputGamma.ptr,
-      l.outputBeta.ptr,
-      tokens,
-      hidden,
-      epsilon,
-    );
+    // prettier-ignore
+    k.layerNormForward(x.ptr, 0, 0, x.ptr, l.outputGamma.ptr, l.outputBeta.ptr, tokens, hidden, epsilon);
   }
-  k.poolingForward(
-    b.pooled.ptr,
-    x.ptr,
-    batch.offsets.ptr,
-    sequences,
-    hidden,
-    pooling === "avg" ? 1 : 0,
-  );
-  let y = b.pooled;
-  if (m.head) {
-    applyLinear(k, b.headed, b.pooled, m.head, sequences, scratch);
-    k.tanhForward(b.headed.ptr, b.headed.ptr, sequences * hidden);
-    y = b.headed;
+  if (second !== undefined) k.averageForward(x.ptr, x.ptr, b.earlier.ptr, tokens * hidden);
+  return x;
+}
+
+/** The modes of `poolingForward`. */
+const MODES = {
+  cls: 0,
+  cls_before_pooler: 0,
+  avg: 1,
+  avg_top2: 1,
+  avg_first_last: 1,
+  max: 2,
+  mean_sqrt_len: 3,
+  weightedmean: 4,
+  lasttoken: 5,
+} as const satisfies Record<InferencePooling, number>;
+
+/** PyTorch's, which sentence-transformers keeps. */
+const LAYER_NORM_EPSILON = 1e-5;
+
+/** Sentence vectors from token vectors: pooling, the modules, and what the caller wants on top. */
+function sentenceVectors(
+  k: InferenceKernels,
+  config: ModelConfig,
+  modules: readonly InferenceModule[],
+  b: InferenceBuffers,
+  batch: Batch,
+  x: Tensor,
+  rows: number,
+  normalize: boolean,
+): Tensor {
+  const hidden = config.encoder.hiddenSize;
+  let [y, other] = b.vectors;
+  const swap = (): void => {
+    [y, other] = [other, y];
+  };
+  const poolings = poolingsOf(config);
+  let { pooled: size } = sizesOf(config);
+  poolings.forEach((pooling, i) => {
+    const alone = poolings.length === 1;
+    // prettier-ignore
+    k.poolingForward(alone ? y.ptr : other.ptr, x.ptr, batch.offsets.ptr, rows, hidden, MODES[pooling]);
+    if (!alone) k.copyColumns(y.ptr + 4 * i * hidden, other.ptr, rows, hidden, size, hidden);
+  });
+  for (const module of modules) {
+    if (module.type === "normalize") {
+      k.normalizeForward(y.ptr, b.scales.ptr, y.ptr, rows, size);
+    } else if (module.type === "layer_norm") {
+      const { gamma, beta } = module;
+      k.layerNormForward(y.ptr, 0, 0, y.ptr, gamma.ptr, beta.ptr, rows, size, LAYER_NORM_EPSILON);
+    } else {
+      applyLinear(k, other, y, module.linear, rows, b.scratch);
+      swap();
+      size = module.linear.outputs;
+      if (module.tanh) k.tanhForward(y.ptr, y.ptr, rows * size);
+    }
   }
-  if (normalize) k.normalizeForward(y.ptr, b.scales.ptr, y.ptr, sequences, hidden);
-  return view(y, "embeddings", 0, sequences, hidden);
+  const { vector } = sizesOf(config);
+  if (vector < size) {
+    k.copyColumns(other.ptr, y.ptr, rows, vector, vector, size);
+    swap();
+  }
+  if (normalize) k.normalizeForward(y.ptr, b.scales.ptr, y.ptr, rows, vector);
+  return view(y, "embeddings", 0, rows, vector);
 }

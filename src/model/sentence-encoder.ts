@@ -3,7 +3,7 @@ import { Arena, size } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
 import { type Batch, type BatchLimits, planBatch, writeBatch } from "./batch.ts";
-import type { ModelConfig } from "./config.ts";
+import { type ModelConfig, sizesOf } from "./config.ts";
 import {
   encode,
   type InferenceBuffers,
@@ -16,9 +16,47 @@ import { loadWeights } from "./weights.ts";
 /** Tokens of a batch: enough to keep the products busy, few enough for their activations to stay near the caches. */
 const BATCH_TOKENS = 1024;
 
+/** The memory of encoders that share their weights. */
+export interface EncoderPlan {
+  readonly arena: Arena;
+  readonly limits: BatchLimits;
+  readonly model: InferenceModel;
+  readonly ranks: readonly { readonly batch: Batch; readonly buffers: InferenceBuffers }[];
+}
+
+/** Where the encoders of a memory lie: the weights once, then a batch and buffers for each of them. */
+export function planEncoders(config: ModelConfig, ranks: number): EncoderPlan {
+  const tokens = Math.max(BATCH_TOKENS, config.maxLength);
+  const limits = { tokens, sequences: BATCH_TOKENS / 2, maxLength: config.maxLength };
+  const arena = new Arena();
+  const model = planInference(arena, config);
+  const plan = (): EncoderPlan["ranks"][number] => ({
+    batch: planBatch(arena, limits),
+    buffers: planInferenceBuffers(arena, config, limits, 1),
+  });
+  return { arena, limits, model, ranks: Array.from({ length: ranks }, plan) };
+}
+
 /**
- * Sentence vectors on one thread, in Node, a browser or a Worker: weights and kernels over a memory of exactly the size
- * they need. The vector of a text depends on nothing but the text, bit for bit: batches are ragged and sums are ordered.
+ * A memory of exactly the size that `ranks` encoders need, with the weights in it; it is shared between threads if `shared`,
+ * which only the node binary can use. `file` names the weights in errors.
+ * @throws FormatError naming a tensor that is absent or has another shape
+ */
+export function allocateEncoders(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
+  file: string,
+  { ranks = 1, shared = false }: { ranks?: number; shared?: boolean } = {},
+): WebAssembly.Memory {
+  const { arena, model } = planEncoders(config, ranks);
+  const memory = new WebAssembly.Memory({ initial: arena.pages, maximum: arena.pages, shared });
+  loadWeights(memory.buffer, model.named, tensors, file);
+  return memory;
+}
+
+/**
+ * Sentence vectors on one thread, in Node, a browser or a Worker: kernels over a memory of exactly the size they need. The
+ * vector of a text depends on nothing but the text, bit for bit: batches are ragged and sums are ordered.
  */
 export class SentenceEncoder {
   readonly config: ModelConfig;
@@ -31,40 +69,46 @@ export class SentenceEncoder {
   readonly #batch: Batch;
   readonly #buffers: InferenceBuffers;
 
-  /** `module` is the edge binary (or portable); `file` names the weights in errors. */
+  /**
+   * The encoder number `rank` of the `ranks` that a memory was allocated for. Each works for itself, on a thread of its own.
+   * `module` is the edge binary (or portable), or the node binary where the memory is shared.
+   */
   constructor(
     module: WebAssembly.Module,
     config: ModelConfig,
-    tensors: ReadonlyMap<string, SafetensorsTensor>,
-    file: string,
+    memory: WebAssembly.Memory,
+    { rank = 0, ranks = 1 }: { rank?: number; ranks?: number } = {},
   ) {
+    const plan = planEncoders(config, ranks);
     this.config = config;
-    const tokens = Math.max(BATCH_TOKENS, config.maxLength);
-    this.#limits = { tokens, sequences: BATCH_TOKENS / 2, maxLength: config.maxLength };
-    const arena = new Arena();
-    this.#model = planInference(arena, config);
-    this.#batch = planBatch(arena, this.#limits);
-    this.#buffers = planInferenceBuffers(arena, config, this.#limits, 1);
-    this.#memory = new WebAssembly.Memory({ initial: arena.pages, maximum: arena.pages });
-    this.bytes = this.#memory.buffer.byteLength;
-    this.#kernels = instantiate<InferenceKernels>(module, this.#memory);
+    this.bytes = memory.buffer.byteLength;
+    this.#memory = memory;
+    this.#limits = plan.limits;
+    this.#model = plan.model;
+    this.#batch = plan.ranks[rank]!.batch;
+    this.#buffers = plan.ranks[rank]!.buffers;
+    this.#kernels = instantiate<InferenceKernels>(module, memory);
     this.#kernels.join(0, 1);
-    loadWeights(this.#memory.buffer, this.#model.named, tensors, file);
   }
 
   /** Size of a vector. */
   get dimension(): number {
-    return this.config.encoder.hiddenSize;
+    return sizesOf(this.config).vector;
   }
 
   /**
-   * Vectors [texts][dimension] of texts given as token ids, each with its special tokens and at most `maxLength` long.
+   * Vectors [texts][dimension] of texts given as token ids, each with its special tokens and at most `maxLength` long. To a
+   * static model a text may have no tokens at all; its vector is zero.
    * @throws RangeError for a text that is empty or too long, or a token outside the vocabulary
    */
   encode(
-    texts: readonly ArrayLike<number>[],
+    inputs: readonly ArrayLike<number>[],
     { normalize = true }: { normalize?: boolean } = {},
   ): Float32Array[] {
+    const { table } = this.config;
+    const texts = table
+      ? inputs.map((ids) => Array.from(ids).filter((id) => id !== table.ignoredId))
+      : inputs;
     const vectors = Array.from<Float32Array>({ length: texts.length });
     // Neighbours in length share a batch, so that ranks and caches see even work; the order outside stays.
     const order = texts
@@ -79,6 +123,10 @@ export class SentenceEncoder {
     };
     for (const i of order) {
       const length = texts[i]!.length;
+      if (length === 0 && table) {
+        vectors[i] = new Float32Array(this.dimension);
+        continue;
+      }
       if (tokens + length > this.#limits.tokens || group.length === this.#limits.sequences) flush();
       group.push(i);
       tokens += length;

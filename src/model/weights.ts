@@ -2,10 +2,43 @@ import { FormatError } from "../errors.ts";
 import { type SafetensorsTensor, toFloat32 } from "../files/safetensors.ts";
 import { size, type Tensor } from "../runtime/arena.ts";
 
+/** What Hugging Face, sentence-transformers and SimCSE put before the names of a BertModel. */
+const PREFIX = /^(0\.auto_model\.|auto_model\.)?(bert\.|roberta\.|distilbert\.)?/;
+
+/** Names of other times and members of the family, and BertModel's. */
+const RENAMED: readonly (readonly [RegExp, string])[] = [
+  [/LayerNorm\.gamma$/, "LayerNorm.weight"], // of BERT's first checkpoints, which came from TensorFlow
+  [/LayerNorm\.beta$/, "LayerNorm.bias"],
+  [/^mlp\.dense\./, "pooler.dense."], // SimCSE's head
+  [/^transformer\.layer\./, "encoder.layer."], // and so on: DistilBERT
+  [/\.attention\.q_lin\./, ".attention.self.query."],
+  [/\.attention\.k_lin\./, ".attention.self.key."],
+  [/\.attention\.v_lin\./, ".attention.self.value."],
+  [/\.attention\.out_lin\./, ".attention.output.dense."],
+  [/\.sa_layer_norm\./, ".attention.output.LayerNorm."],
+  [/\.ffn\.lin1\./, ".intermediate.dense."],
+  [/\.ffn\.lin2\./, ".output.dense."],
+  [/\.output_layer_norm\./, ".output.LayerNorm."],
+];
+
+const POSITIONS = "embeddings.position_embeddings.weight";
+/** Rows before the position of the first token: one past the id of padding, which is 1. */
+const ROBERTA_UNUSED = 2;
+const TYPES = "embeddings.token_type_embeddings.weight";
+
+/** The name in a BertModel of a tensor that some member of the family wrote. */
+function bertName(name: string): string {
+  return RENAMED.reduce(
+    (renamed, [from, to]) => renamed.replace(from, to),
+    name.replace(PREFIX, ""),
+  );
+}
+
 /**
- * Copies the tensors of a model file to their planned addresses. A prefix such as `bert.` is skipped, and tensors that
- * the plan does not name are ignored: a folder may hold heads we do not use.
- * @throws FormatError naming the tensor that is absent or has another shape, and the file
+ * Copies the tensors of a model file to their planned addresses. Names are translated to those of a BertModel, and tensors
+ * that the plan does not name are ignored: a folder may hold heads we do not use. Of RoBERTa's table of positions the last
+ * rows are taken, since it begins with rows that no text reaches; DistilBERT, which has no token types, gets zeros.
+ * @throws FormatError naming the tensor that is absent, twice there or has another shape, and the file
  */
 export function loadWeights(
   buffer: ArrayBufferLike,
@@ -13,20 +46,105 @@ export function loadWeights(
   tensors: ReadonlyMap<string, SafetensorsTensor>,
   file: string,
 ): void {
+  const known = new Map<string, SafetensorsTensor>();
+  const wanted = new Set(named.map(({ name }) => name));
+  for (const [name, tensor] of tensors) {
+    const bert = bertName(name);
+    if (known.has(bert) && wanted.has(bert)) {
+      throw new FormatError(`${bert}: ${file} has it twice, once as ${name}; keep one of them`);
+    }
+    known.set(bert, tensor);
+  }
+  const distil = [...tensors.keys()].some((name) => name.endsWith(".attention.q_lin.weight"));
   for (const { name, ptr, shape, dtype } of named) {
-    const stored = tensors.get(name) ?? tensors.get(`bert.${name}`);
-    if (!stored)
+    const stored = known.get(name);
+    if (name === TYPES && distil && !stored) {
+      new Float32Array(buffer, ptr, size(shape)).fill(0);
+      continue;
+    }
+    if (!stored) {
       throw new FormatError(`${name}: expected [${shape.join(", ")}], absent from ${file}`);
-    if (stored.shape.join() !== shape.join()) {
+    }
+    const [rows, cols] = stored.shape;
+    const longer = name === POSITIONS && cols === shape[1] && rows === shape[0]! + ROBERTA_UNUSED;
+    if (!longer && stored.shape.join() !== shape.join()) {
       throw new FormatError(
         `${name}: expected [${shape.join(", ")}], found [${stored.shape.join(", ")}] in ${file}`,
       );
     }
-    if (dtype === "F32") new Float32Array(buffer, ptr, size(shape)).set(toFloat32(stored));
-    else if (stored.dtype === dtype)
+    if (dtype === "F32") {
+      const values = toFloat32(stored, `${name} in ${file}`);
+      new Float32Array(buffer, ptr, size(shape)).set(
+        values.subarray(longer ? ROBERTA_UNUSED * cols! : 0),
+      );
+    } else if (stored.dtype === dtype) {
       new Uint8Array(buffer, ptr, stored.data.length).set(stored.data);
-    else throw new FormatError(`${name}: expected ${dtype}, found ${stored.dtype} in ${file}`);
+      if (dtype === "I32") checkRows(new Int32Array(buffer, ptr, size(shape)), named, name, file);
+    } else {
+      throw new FormatError(`${name}: expected ${dtype}, found ${stored.dtype} in ${file}`);
+    }
   }
+}
+
+/** No kernel checks whether a token of a static model has a row of the table. */
+function checkRows(rows: Int32Array, named: readonly Tensor[], name: string, file: string): void {
+  const count = named.find((tensor) => tensor.name === "embeddings")!.shape[0]!;
+  const alien = rows.findIndex((row) => row < 0 || row >= count);
+  if (alien < 0) return;
+  throw new FormatError(
+    `${name}[${alien}]: expected one of the ${count} rows of embeddings, found ${rows[alien]} in ${file}`,
+  );
+}
+
+/**
+ * The tensors of a static model under our names, which are model2vec's: `embeddings` [rows, hidden], and for each token a
+ * row in `mapping` and a factor in `weights`; without them every token has the row of its id, as it is.
+ * @throws FormatError for tensors of shapes that do not fit, and a table that is absent or smaller than the vocabulary
+ */
+export function staticTensors(
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
+  vocabSize: number,
+  file: string,
+): { tensors: Map<string, SafetensorsTensor>; rows: number; hidden: number } {
+  const table = tensors.get("embeddings") ?? tensors.get("embedding.weight");
+  const [rows, hidden] = table?.shape ?? [];
+  if (!table || table.shape.length !== 2 || rows === undefined || hidden === undefined) {
+    throw new FormatError(`embeddings: expected [rows, hidden], absent from ${file}`);
+  }
+  const mapping = tensors.get("mapping");
+  const weights = tensors.get("weights");
+  if (mapping && mapping.dtype !== "I32" && mapping.dtype !== "I64") {
+    throw new FormatError(`mapping: expected I32 or I64, found ${mapping.dtype} in ${file}`);
+  }
+  const data = mapping?.data.slice().buffer;
+  const stored =
+    data && (mapping?.dtype === "I64" ? new BigInt64Array(data) : new Int32Array(data));
+  const list = (values: Int32Array | Float32Array, dtype: "I32" | "F32"): SafetensorsTensor => ({
+    dtype,
+    shape: [vocabSize],
+    data: new Uint8Array(values.buffer as ArrayBuffer),
+  });
+  // More entries than tokens are of no use.
+  const entries = mapping?.shape[0] ?? weights?.shape[0] ?? rows;
+  if (entries < vocabSize || (weights && weights.shape[0] !== entries)) {
+    throw new FormatError(
+      `${file}: expected an entry for each of ${vocabSize} tokens, found ${entries} rows in ` +
+        `${mapping ? "mapping" : "the table"} and ${weights?.shape[0] ?? "no"} weights`,
+    );
+  }
+  const rowOf = Int32Array.from({ length: vocabSize }, (_, i) => Number(stored?.[i] ?? i));
+  const factors = weights
+    ? toFloat32(weights, `weights in ${file}`).slice(0, vocabSize)
+    : new Float32Array(vocabSize).fill(1);
+  return {
+    tensors: new Map([
+      ["embeddings", table],
+      ["mapping", list(rowOf, "I32")],
+      ["weights", list(factors, "F32")],
+    ]),
+    rows,
+    hidden,
+  };
 }
 
 /** Copies planned tensors out of memory, for a model file. */

@@ -2,10 +2,10 @@
  * Sentences to train on: a file of them, or the English prose that every Node project already has on disk, in the
  * Markdown and the doc comments of its packages.
  */
-import { createReadStream } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
+import { readText } from "./rows.ts";
 
 /** What a folder gave. */
 export interface CorpusReport {
@@ -61,45 +61,28 @@ export async function collectCorpus(root: string): Promise<CorpusReport & { sent
 }
 
 /**
- * Reads a corpus: UTF-8 text, one sentence a line; a byte-order mark, blank lines and spaces around a line are dropped.
+ * Reads a corpus: UTF-8 text, also compressed (.gz, .zst), one sentence a line; a byte-order mark, blank lines and spaces around a line are dropped.
  * @throws Error when the file cannot be read, FormatError when it holds no text or is not UTF-8
  */
 export async function readCorpus(file: string): Promise<string[]> {
   const sentences: string[] = [];
   const expected = "expected UTF-8 text with one sentence a line";
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let bytes = 0;
+  let characters = 0;
   let rest = "";
   const take = (text: string): void => {
     const lines = (rest + text).split(/[\r\n]+/);
     rest = lines.pop()!;
     for (const line of lines) if (line.trim() !== "") sentences.push(line.trim());
   };
-  try {
-    for await (const chunk of createReadStream(file) as AsyncIterable<Buffer>) {
-      const nul = chunk.indexOf(0);
-      if (nul >= 0) {
-        throw new FormatError(
-          `${file}: found a NUL at byte ${bytes + nul}, ${expected}; ` +
-            `if it is UTF-16, save it as UTF-8 again`,
-        );
-      }
-      take(decoder.decode(chunk, { stream: true }));
-      bytes += chunk.length;
-    }
-    take(`${decoder.decode()}\n`);
-  } catch (error) {
-    if (error instanceof FormatError) throw error;
-    if (error instanceof TypeError) {
-      throw new FormatError(
-        `${file}: found bytes that are not UTF-8 after byte ${bytes}, ${expected}; convert the file`,
-        { cause: error },
-      );
-    }
-    throw unreadable(file, expected, error);
+  for await (const chunk of readText(file, expected)) {
+    take(chunk);
+    characters += chunk.length;
   }
+  take("\n");
   if (sentences.length === 0) {
-    throw new FormatError(`${file}: found ${bytes} bytes without a line of text, ${expected}`);
+    throw new FormatError(
+      `${file}: found ${characters} characters without a line of text, ${expected}`,
+    );
   }
   return sentences;
 }

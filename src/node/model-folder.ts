@@ -1,18 +1,28 @@
 /**
- * Model folders: `config.json`, `tokenizer.json` and `model.safetensors` as Hugging Face lays them out, so that PyTorch
- * users read what we train. An int8 folder has the same three files, with quantised tensors in the last.
+ * Model folders: those of Hugging Face and sentence-transformers, static ones, SimCSE's checkpoints, and ours: `config.json`,
+ * `tokenizer.json` and `model.safetensors` with BertModel's names. What is read is a BERT, or a static model, from here on.
  */
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, stat } from "node:fs/promises";
+import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import {
   parseSafetensors,
   serializeSafetensors,
   type SafetensorsTensor,
 } from "../files/safetensors.ts";
-import { type ModelConfig, parseConfig, serializeConfig } from "../model/config.ts";
-import { SentenceEncoder } from "../model/sentence-encoder.ts";
+import { parseTorch } from "../files/torch.ts";
+import { expectObject, type ModelConfig, parseConfig, serializeConfig } from "../model/config.ts";
+import {
+  type FolderFile,
+  readRecipe,
+  type Recipe,
+  sentenceTransformersFiles,
+} from "../model/sentence-transformers.ts";
+import { allocateEncoders, SentenceEncoder } from "../model/sentence-encoder.ts";
+import { promptOf } from "../model/prompts.ts";
+import { staticTensors } from "../model/weights.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { lowercased, tokenizerFromVocab, unframed } from "../tokenizer/vocab.ts";
 import { compileKernels } from "./binaries.ts";
 import { readFileOr, writeFileAtomic } from "./files.ts";
 
@@ -37,22 +47,185 @@ export async function readJson(path: string, what: string): Promise<object> {
   }
 }
 
+/**
+ * Opens any folder of the BERT family. One that does not say how its tokens are pooled is warned of, with what was chosen.
+ * @throws FormatError naming the file, and what about it is not supported
+ */
 export async function readModelFolder(path: string): Promise<ModelFolder> {
-  const configFile = join(path, "config.json");
-  const config = parseConfig(
+  const at = (...names: string[]): string => join(path, ...names);
+  const optional = async (name: string): Promise<object | undefined> =>
+    (await exists(at(name))) ? readJson(at(name), "JSON") : undefined;
+  const read = async (name: string): Promise<Record<string, unknown> | undefined> => {
+    const json = await optional(name);
+    return json && expectObject(json, at(name), "as its library writes it");
+  };
+  const own = await read("config.json");
+  const ours = own?.["simcse_edge"] !== undefined;
+  const recipe = await readRecipe(read, ours ? undefined : await optional("modules.json"), path);
+  const { folder } = recipe;
+  if (recipe.isStatic || (own?.["model_type"] === "model2vec" && !ours)) {
+    return readStatic(path, recipe, own ?? {});
+  }
+  const configFile = at(folder, "config.json");
+  const configJson = expectObject(
     await readJson(configFile, "the configuration of a model"),
     configFile,
+    "as Hugging Face writes it",
   );
-  const tokenizerJson = await readJson(join(path, "tokenizer.json"), "a tokenizer");
-  const weightsFile = join(path, "model.safetensors");
-  const { tensors } = parseSafetensors(
-    await readFileOr(weightsFile, "the weights of a model"),
+  const tokenizerConfig = (await read(join(folder, "tokenizer_config.json"))) ?? {};
+  const tokenizerJson = await readTokenizer(at(folder), tokenizerConfig);
+  const { tensors, file: weightsFile } = await readWeights(at(folder));
+  if (ours) {
+    const config = parseConfig(configJson, configFile);
+    return { path, config, tokenizerJson, tensors, weightsFile };
+  }
+  await addModules(tensors, path, recipe);
+  const { maxPositions } = parseConfig(configJson, configFile).encoder;
+  const limit = recipe.settings["max_length"] ?? tokenizerConfig["model_max_length"];
+  const settings = {
+    ...recipe.settings,
+    pooling: recipe.settings["pooling"] ?? choosePooling(path, configJson, tensors),
+    max_length: Math.min(typeof limit === "number" ? limit : Infinity, maxPositions),
+  };
+  return {
+    path,
+    config: parseConfig({ ...configJson, simcse_edge: settings }, configFile),
+    tokenizerJson: recipe.lowercase ? lowercased(tokenizerJson) : tokenizerJson,
+    tensors,
     weightsFile,
-  );
-  return { path, config, tokenizerJson, tensors, weightsFile };
+  };
 }
 
-/** Writes a folder that `readModelFolder` opens; each file is replaced as a whole. */
+/** A static model: of model2vec, whose unknown token counts for nothing, or of sentence-transformers. */
+async function readStatic(
+  path: string,
+  recipe: Recipe,
+  own: Readonly<Record<string, unknown>>,
+): Promise<ModelFolder> {
+  const { folder, settings } = recipe;
+  const tokenizerJson = unframed(await readTokenizer(join(path, folder), {}));
+  const tokenizer = new Tokenizer(tokenizerJson);
+  const file = await readWeights(join(path, folder));
+  const { tensors, rows, hidden } = staticTensors(file.tensors, tokenizer.vocabSize, file.file);
+  await addModules(tensors, path, recipe);
+  const model2vec = own["model_type"] === "model2vec";
+  const normalize = own["normalize"] === true ? [{ type: "normalize" }] : [];
+  const json = {
+    model_type: "static",
+    vocab_size: tokenizer.vocabSize,
+    hidden_size: hidden,
+    simcse_edge: {
+      ...settings,
+      pooling: "avg",
+      modules: settings["modules"] ?? normalize,
+      table: { rows, ...(model2vec && tokenizer.unkId >= 0 && { ignored_id: tokenizer.unkId }) },
+    },
+  };
+  return { path, config: parseConfig(json, path), tokenizerJson, tensors, weightsFile: file.file };
+}
+
+/** The pooling of a folder that says nothing of it; SimCSE's own tool goes by the name as well. */
+function choosePooling(
+  path: string,
+  config: Readonly<Record<string, unknown>>,
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
+): string {
+  const names = [basename(resolve(path)), config["_name_or_path"], config["architectures"]].join();
+  const simcse = /simcse|ForCL/i.test(names);
+  const head = [...tensors.keys()].some((name) => /(^|\.)(mlp|pooler)\.dense\.weight$/.test(name));
+  const [pooling, why] = !simcse
+    ? ["avg", "the mean of the tokens, as sentence-transformers does"]
+    : !head || /unsup/i.test(names)
+      ? ["cls_before_pooler", "the first token, as unsupervised SimCSE does"]
+      : ["cls", "the first token through the head, as supervised SimCSE does"];
+  process.emitWarning(
+    `${path} does not say how tokens become a vector; chose ${pooling}: ${why}. ` +
+      `{"simcse_edge": {"pooling": "…"}} in its config.json decides`,
+  );
+  return pooling;
+}
+
+async function readTokenizer(
+  folder: string,
+  config: Readonly<Record<string, unknown>>,
+): Promise<object> {
+  const file = join(folder, "tokenizer.json");
+  const vocab = join(folder, "vocab.txt");
+  if ((await exists(file)) || !(await exists(vocab))) return readJson(file, "a tokenizer");
+  return tokenizerFromVocab(
+    new TextDecoder().decode(await readFileOr(vocab, "a vocabulary")),
+    config,
+    vocab,
+  );
+}
+
+/** The tensors of a folder, whole or in shards, as safetensors before PyTorch's own format. */
+async function readWeights(
+  folder: string,
+): Promise<{ tensors: Map<string, SafetensorsTensor>; file: string }> {
+  const formats = [
+    [
+      "model.safetensors",
+      (bytes: Uint8Array, name: string) => parseSafetensors(bytes, name).tensors,
+    ],
+    ["pytorch_model.bin", parseTorch],
+  ] as const;
+  const what = "the weights of a model";
+  for (const [name, parse] of formats) {
+    const file = join(folder, name);
+    if (await exists(file)) return { tensors: parse(await readFileOr(file, what), file), file };
+    const index = `${file}.index.json`;
+    if (!(await exists(index))) continue;
+    const { weight_map: map } = expectObject(
+      await readJson(index, "a list of shards"),
+      index,
+      "a list of shards",
+    );
+    const shards = new Set(Object.values(expectObject(map, index, "shards in weight_map")));
+    const tensors = new Map<string, SafetensorsTensor>();
+    for (const shard of shards) {
+      if (typeof shard !== "string" || shard !== basename(shard) || shard.includes("\\")) {
+        throw new FormatError(
+          `${index}: expected the name of a file beside it, found ${JSON.stringify(shard)}`,
+        );
+      }
+      const part = join(folder, shard);
+      for (const [key, tensor] of parse(await readFileOr(part, what), part))
+        tensors.set(key, tensor);
+    }
+    return { tensors, file: index };
+  }
+  const file = join(folder, "model.safetensors");
+  return { tensors: parseSafetensors(await readFileOr(file, what), file).tensors, file };
+}
+
+/** Adds the tensors of modules under their names in our files; a dense module without a bias gets one of zeros. */
+async function addModules(
+  tensors: Map<string, SafetensorsTensor>,
+  path: string,
+  { weights }: Recipe,
+): Promise<void> {
+  for (const { folder, prefix } of weights) {
+    const module = await readWeights(join(path, folder));
+    for (const [name, tensor] of module.tensors) tensors.set(prefix + name, tensor);
+    const [outputs] = module.tensors.get("linear.weight")?.shape ?? [];
+    if (outputs === undefined || module.tensors.has("linear.bias")) continue;
+    const data = new Uint8Array(4 * outputs);
+    tensors.set(`${prefix}linear.bias`, { dtype: "F32", shape: [outputs], data });
+  }
+}
+
+async function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
+}
+
+/**
+ * Writes a folder that `readModelFolder` opens; each file is replaced as a whole. An f32 encoder also gets what
+ * sentence-transformers and text-embeddings-inference need to open it.
+ */
 export async function writeModelFolder(
   path: string,
   {
@@ -63,22 +236,35 @@ export async function writeModelFolder(
     tensors: Iterable<[string, SafetensorsTensor]>;
   },
 ): Promise<void> {
-  await mkdir(path, { recursive: true });
-  const json = (value: object): Uint8Array =>
-    new TextEncoder().encode(`${JSON.stringify(value, null, 2)}\n`);
-  await writeFileAtomic(
-    join(path, "model.safetensors"),
-    serializeSafetensors(tensors, { format: "pt" }),
-  );
-  await writeFileAtomic(join(path, "tokenizer.json"), json(tokenizerJson));
-  await writeFileAtomic(join(path, "config.json"), json(serializeConfig(config)));
+  const weights = new Map(tensors);
+  const others =
+    config.dtype === "f32" && !config.table
+      ? sentenceTransformersFiles(config, tokenizerJson, weights)
+      : [];
+  const files: FolderFile[] = [
+    { path: "model.safetensors", tensors: [...weights] },
+    { path: "tokenizer.json", json: tokenizerJson },
+    ...others,
+    { path: "config.json", json: serializeConfig(config) },
+  ];
+  for (const file of files) {
+    const target = join(path, file.path);
+    await mkdir(dirname(target), { recursive: true });
+    await writeFileAtomic(target, bytesOf(file));
+  }
+}
+
+function bytesOf(file: FolderFile): Uint8Array {
+  if ("tensors" in file) return serializeSafetensors(file.tensors, { format: "pt" });
+  const text = "text" in file ? file.text : `${JSON.stringify(file.json, null, 2)}\n`;
+  return new TextEncoder().encode(text);
 }
 
 /** A model ready to encode texts. */
 export interface TextModel {
   readonly encoder: SentenceEncoder;
   readonly tokenizer: Tokenizer;
-  /** Vectors of texts on the unit sphere; what is longer than the model's maximum is cut there. */
+  /** Vectors of texts on the unit sphere, after the model's default prompt if it has one; what is longer than the model's maximum is cut there. */
   encode(texts: readonly string[]): Float32Array[];
 }
 
@@ -91,16 +277,13 @@ export async function openModel(folder: ModelFolder): Promise<TextModel> {
         `${config.encoder.vocabSize} rows; they do not belong together`,
     );
   }
-  const encoder = new SentenceEncoder(
-    await compileKernels("edge"),
-    config,
-    folder.tensors,
-    folder.weightsFile,
-  );
+  const prompt = promptOf(config);
+  const memory = allocateEncoders(config, folder.tensors, folder.weightsFile);
+  const encoder = new SentenceEncoder(await compileKernels("edge"), config, memory);
   return {
     encoder,
     tokenizer,
     encode: (texts) =>
-      encoder.encode(texts.map((text) => tokenizer.encode(text, config.maxLength).ids)),
+      encoder.encode(texts.map((text) => tokenizer.encode(prompt + text, config.maxLength).ids)),
   };
 }

@@ -29,18 +29,20 @@ export interface RankData {
 // Control words, below the static data of the kernels; `assembly/team.ts` owns those of the barrier.
 const EPOCH = 128;
 const POISON = 192;
-const HEADER = 256; // int32: go on?, rows, tokens, step; then a float64 learning rate
+const HEADER = 256; // int32: go on?, rows, tokens, step; a float64 learning rate; int32 columns, or 0 for the plan's
 
 /** Writes what the other ranks read after the next barrier; `undefined` ends them. */
 function writeHeader(buffer: ArrayBufferLike, header: StepHeader | undefined): void {
-  const { rows, tokens, step, learningRate } = header ?? {
-    rows: 0,
-    tokens: 0,
-    step: 0,
-    learningRate: 0,
-  };
+  const {
+    rows,
+    tokens,
+    step,
+    learningRate,
+    columns = 0,
+  } = header ?? { rows: 0, tokens: 0, step: 0, learningRate: 0 };
   new Int32Array(buffer, HEADER, 4).set([header ? 1 : 0, rows, tokens, step]);
   new Float64Array(buffer, HEADER + 16, 1)[0] = learningRate;
+  new Int32Array(buffer, HEADER + 24, 1)[0] = columns;
 }
 
 /** The header of the step at hand, or `undefined` after the last one. */
@@ -52,7 +54,10 @@ export function readHeader(buffer: ArrayBufferLike): StepHeader | undefined {
     number,
   ];
   const learningRate = new Float64Array(buffer, HEADER + 16, 1)[0]!;
-  return more ? { rows, tokens, step, learningRate } : undefined;
+  if (!more) return undefined;
+  const columns = new Int32Array(buffer, HEADER + 24, 1)[0]! as 0 | 2 | 3;
+  const header = { rows, tokens, step, learningRate };
+  return columns === 0 ? header : { ...header, columns };
 }
 
 /** Makes every rank that waits, now or later, trap instead: without it one exception would be a deadlock. */

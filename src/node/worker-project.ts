@@ -4,22 +4,19 @@ import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { createServer } from "node:net";
 import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
+import { serializeConfig } from "../model/config.ts";
 import { serializeSafetensors } from "../files/safetensors.ts";
-import { readFileOr, writeFileAtomic } from "./files.ts";
-import { readJson } from "./model-folder.ts";
+import { writeFileAtomic } from "./files.ts";
+import { readModelFolder } from "./model-folder.ts";
 
 /** What a Worker serves. */
 export interface WorkerContents {
-  /** A model folder: `config.json`, `tokenizer.json`, `model.safetensors`. */
+  /** A model folder, whatever library wrote it. */
   readonly model: string;
   /** What clients call the model; "simcse-edge" unless told. Its lower-case form names the Worker. */
   readonly name?: string;
-  /** Sentences for the search page, and their unit vectors end to end. */
-  readonly index?: {
-    readonly texts: readonly string[];
-    readonly vectors: Float32Array;
-    readonly dimension: number;
-  };
+  /** Sentences for the search page, as the `serialize` of their index gave them. */
+  readonly index?: Uint8Array;
 }
 
 /** A Worker that runs on this computer. */
@@ -44,7 +41,7 @@ const PAGE = new URL("../../worker/public/", import.meta.url);
 /**
  * Writes `wrangler.jsonc` and `public/` into a folder: the page's files, the model, and the index if there is one. What
  * else is in the folder stays.
- * @throws RangeError for a file that Cloudflare would refuse, or vectors that are not as many as the texts
+ * @throws RangeError for a file that Cloudflare would refuse
  */
 export async function writeWorkerProject(
   directory: string,
@@ -68,22 +65,12 @@ export async function writeWorkerProject(
 
   for (const file of await readdir(PAGE)) await write(file, await readFile(new URL(file, PAGE)));
 
-  const config = await readJson(join(model, "config.json"), "the configuration of a model");
-  await write("model/config.json", json({ ...config, _name_or_path: name }));
-  for (const [file, what] of [
-    ["tokenizer.json", "a tokenizer"],
-    ["model.safetensors", "the weights of a model"],
-  ] as const) {
-    await write(`model/${file}`, await readFileOr(join(model, file), what));
-  }
+  const { config, tokenizerJson, tensors } = await readModelFolder(model);
+  await write("model/config.json", json({ ...serializeConfig(config), _name_or_path: name }));
+  await write("model/tokenizer.json", json(tokenizerJson));
+  await write("model/model.safetensors", serializeSafetensors(tensors, { format: "pt" }));
 
-  if (index) {
-    const { texts, vectors, dimension } = index;
-    const data = new Uint8Array(vectors.buffer, vectors.byteOffset, vectors.byteLength);
-    const tensor = { dtype: "F32", shape: [texts.length, dimension], data } as const;
-    await write("search/texts.json", json(texts));
-    await write("search/vectors.safetensors", serializeSafetensors([["vectors", tensor]]));
-  }
+  if (index) await write("search/index.safetensors", index);
 
   const main = relative(resolve(directory), fileURLToPath(ENTRY)).split(sep).join("/");
   const configuration = {

@@ -18,6 +18,9 @@ export function quantizeInt8(
 ): { config: ModelConfig; tensors: [string, SafetensorsTensor][] } {
   if (config.dtype !== "f32")
     throw new RangeError(`${file}: already ${config.dtype}; quantize the f32 model instead`);
+  if (config.table) {
+    throw new RangeError(`${file}: a static model has no layers to quantize; serve it as it is`);
+  }
   const quantized: ModelConfig = { ...config, dtype: "int8" };
   const arena = new Arena();
   const from = planInference(arena, config);
@@ -41,17 +44,27 @@ export function quantizeInt8(
     copy(target.bias, source.bias);
   };
 
+  if ("table" in to.tokens || "table" in from.tokens) throw new Error("internal: not an encoder");
+  const [encoder, source] = [to.tokens, from.tokens];
   // prettier-ignore
-  k.quantizeRowsInt8(to.words.ptr, to.wordScales!.ptr, from.words.ptr, config.encoder.vocabSize, config.encoder.hiddenSize);
-  for (const name of ["positions", "types", "gamma", "beta"] as const) copy(to[name], from[name]);
-  to.layers.forEach((target, n) => {
-    const source = from.layers[n]!;
-    for (const name of ["qkv", "attention", "up", "down"] as const)
-      pack(target[name], source[name]);
+  k.quantizeRowsInt8(encoder.words.ptr, encoder.wordScales!.ptr, source.words.ptr, config.encoder.vocabSize, config.encoder.hiddenSize);
+  for (const name of ["positions", "types", "gamma", "beta"] as const) {
+    copy(encoder[name], source[name]);
+  }
+  encoder.layers.forEach((target, n) => {
+    const layer = source.layers[n]!;
+    for (const name of ["qkv", "attention", "up", "down"] as const) pack(target[name], layer[name]);
     for (const name of ["attentionGamma", "attentionBeta", "outputGamma", "outputBeta"] as const) {
-      copy(target[name], source[name]);
+      copy(target[name], layer[name]);
     }
   });
-  if (to.head && from.head) pack(to.head, from.head);
+  to.modules.forEach((target, n) => {
+    const step = from.modules[n]!;
+    if (target.type === "dense" && step.type === "dense") pack(target.linear, step.linear);
+    if (target.type === "layer_norm" && step.type === "layer_norm") {
+      copy(target.gamma, step.gamma);
+      copy(target.beta, step.beta);
+    }
+  });
   return { config: quantized, tensors: storeWeights(buffer, to.named) };
 }

@@ -1,73 +1,411 @@
-import { Arena } from "../runtime/arena.ts";
-import { instantiate } from "../runtime/instantiate.ts";
-import type { InferenceKernels } from "../runtime/kernels.ts";
+import { FormatError } from "../errors.ts";
+import { sha256HexOfParts } from "../files/checksum.ts";
+import {
+  parseSafetensors,
+  type SafetensorsTensor,
+  serializeSafetensors,
+} from "../files/safetensors.ts";
+import { INDEX_PRECISIONS, type IndexPrecision, Rows } from "./rows.ts";
 
-export interface SearchResult {
-  /** Position of the text in the index. */
-  readonly id: number;
+export type ItemId = number | string;
+/** Whatever belongs to a text; it is saved as JSON. */
+export type Metadata = Readonly<Record<string, unknown>>;
+
+/** What a vector stands for. */
+export interface Item {
+  readonly id: ItemId;
   readonly text: string;
-  /** Cosine similarity to the query. */
+  readonly metadata?: Metadata;
+}
+
+/** An item to be added; without an `id` it gets the next whole number. */
+export type NewItem = string | (Omit<Item, "id"> & { readonly id?: ItemId });
+
+export interface SearchResult extends Item {
+  /** Inner product with the query: the cosine, as vectors lie on the unit sphere. */
   readonly score: number;
 }
 
-/** Exact search over unit vectors: every query is compared with every row. */
-export class FlatIndex {
-  readonly texts: readonly string[];
-  readonly #kernels: InferenceKernels;
-  readonly #query: Float32Array;
-  readonly #scores: Float32Array;
-  readonly #compare: () => void;
+export interface SearchOptions {
+  /** Most results. Default 5. */
+  readonly topK?: number;
+  /** Least score of a result. Default: any. */
+  readonly threshold?: number;
+  /** Largest score of a result. Default: any. A binary index then scans its float32 rows. */
+  readonly maxScore?: number;
+  /** Whether an item may be a result. */
+  readonly filter?: (item: Item) => boolean;
+}
 
-  /** `vectors` [texts, dimension] lie on the unit sphere, end to end. */
+/** A near-duplicate of an item before it. */
+export interface Duplicate {
+  readonly id: ItemId;
+  readonly of: ItemId;
+  readonly score: number;
+}
+
+const FORMAT = "simcse-edge index 1";
+const MOST_DIMENSIONS = 8192;
+/** Binary search rescores so many times as many candidates as results, and at least so many. */
+const RESCORE_FACTOR = 8;
+const RESCORE_LEAST = 64;
+
+/**
+ * Search over vectors on the unit sphere by comparing the query with every row. float32 and int8 are exhaustive; binary
+ * rescores the best of its signs, eight for each result and 64 at least. Equal scores come in the order of the index.
+ *
+ *     const index = new FlatIndex(kernels, 4);
+ *     index.add(["east", "north"], [Float32Array.of(1, 0, 0, 0), Float32Array.of(0, 1, 0, 0)]);
+ *     index.search(Float32Array.of(0.8, 0.6, 0, 0), { topK: 1 }); // [{ id: 0, text: "east", score: 0.8 }]
+ */
+export class FlatIndex {
+  readonly dimension: number;
+  readonly precision: IndexPrecision;
+  readonly #rows: Rows;
+  readonly #items: Item[] = [];
+  readonly #places = new Map<ItemId, number>();
+  #nextId = 0;
+
+  /**
+   * An empty index. `kernels` is the edge binary (or portable).
+   * @throws RangeError for a dimension that is no whole number from 1 to 8192
+   */
   constructor(
-    module: WebAssembly.Module,
-    texts: readonly string[],
-    vectors: Float32Array,
+    kernels: WebAssembly.Module,
     dimension: number,
+    precision: IndexPrecision = "float32",
   ) {
-    if (vectors.length !== texts.length * dimension) {
+    if (!(Number.isInteger(dimension) && dimension >= 1 && dimension <= MOST_DIMENSIONS)) {
       throw new RangeError(
-        `index: expected ${texts.length} vectors of ${dimension}, found ${vectors.length} numbers`,
+        `dimension ${dimension}: expected a whole number from 1 to ${MOST_DIMENSIONS}`,
       );
     }
-    this.texts = texts;
-    const arena = new Arena();
-    const rows = arena.tensor("vectors", texts.length, dimension);
-    const query = arena.tensor("query", dimension);
-    const scores = arena.tensor("scores", texts.length);
-    const memory = new WebAssembly.Memory({ initial: arena.pages, maximum: arena.pages });
-    const kernels = instantiate<InferenceKernels>(module, memory);
-    kernels.join(0, 1);
-    new Float32Array(memory.buffer, rows.ptr, vectors.length).set(vectors);
-    this.#kernels = kernels;
-    this.#query = new Float32Array(memory.buffer, query.ptr, dimension);
-    this.#scores = new Float32Array(memory.buffer, scores.ptr, texts.length);
-    this.#compare = () =>
-      this.#kernels.innerProducts(scores.ptr, rows.ptr, query.ptr, texts.length, dimension);
+    this.dimension = dimension;
+    this.precision = precision;
+    this.#rows = new Rows(kernels, dimension, precision);
   }
 
-  /** The `topK` nearest texts whose score is at least `threshold`, best first; ties in the order of the index. */
+  /** Items in the index. */
+  get size(): number {
+    return this.#items.length;
+  }
+
+  /** Bytes of linear memory. */
+  get bytes(): number {
+    return this.#rows.bytes;
+  }
+
+  /** All items, in the order of the index. */
+  get items(): readonly Item[] {
+    return this.#items;
+  }
+
+  has(id: ItemId): boolean {
+    return this.#places.has(id);
+  }
+
+  /**
+   * Adds items with their vectors [items][dimension], all of them or, on an error, none.
+   * @returns the ids
+   * @throws RangeError for a vector of another size or with a component that is no number, an id that is taken, or more
+   * vectors than items
+   */
+  add(items: readonly NewItem[], vectors: readonly Float32Array[]): ItemId[] {
+    if (items.length !== vectors.length) {
+      throw new RangeError(
+        `expected a vector for each of ${items.length} items, found ${vectors.length}`,
+      );
+    }
+    const fresh = new Set<ItemId>();
+    let nextId = this.#nextId;
+    const added = items.map((item, i): Item => {
+      const { id = nextId, ...rest } = typeof item === "string" ? { text: item } : item;
+      this.#expectVector(vectors[i]!, `vector ${i}`);
+      if (this.has(id) || fresh.has(id)) {
+        throw new RangeError(
+          `id ${JSON.stringify(id)} is taken; remove it first, or choose another`,
+        );
+      }
+      fresh.add(id);
+      if (typeof id === "number") nextId = Math.max(nextId, id + 1);
+      return { id, ...rest };
+    });
+    this.#rows.reserve(this.size + added.length);
+    added.forEach((item, i) => {
+      this.#rows.write(this.size, vectors[i]!);
+      this.#append(item);
+    });
+    return added.map(({ id }) => id);
+  }
+
+  /**
+   * Removes items and closes the gaps; the others keep their order.
+   * @returns how many there were
+   */
+  remove(ids: Iterable<ItemId>): number {
+    const gone = new Set<ItemId>();
+    for (const id of ids) if (this.has(id)) gone.add(id);
+    if (gone.size === 0) return 0;
+    const items = this.#items.splice(0);
+    this.#places.clear();
+    items.forEach((item, row) => {
+      if (gone.has(item.id)) return;
+      if (row !== this.size) this.#rows.move(row, this.size);
+      this.#append(item);
+    });
+    return gone.size;
+  }
+
+  /**
+   * The best items for a query [dimension], best first.
+   * @throws RangeError for a query of another size, or a topK that is no whole number from 1
+   */
   search(
     query: Float32Array,
-    { topK = 5, threshold = -1 }: { topK?: number; threshold?: number } = {},
+    { topK = 5, threshold = -Infinity, maxScore = Infinity, filter }: SearchOptions = {},
   ): SearchResult[] {
-    if (query.length !== this.#query.length) {
-      throw new RangeError(
-        `query: expected a vector of ${this.#query.length}, found ${query.length}`,
+    if (!(topK >= 1 && (Number.isInteger(topK) || topK === Infinity))) {
+      throw new RangeError(`topK ${topK}: expected a whole number from 1, or Infinity`);
+    }
+    this.#setQuery(query);
+    const passes = (row: number): boolean => !filter || filter(this.#items[row]!);
+    const best = new Best(topK, threshold, maxScore, passes);
+    if (this.precision === "binary" && maxScore === Infinity) {
+      const most = Math.max(RESCORE_FACTOR * topK, RESCORE_LEAST);
+      const candidates = new Best(most, -Infinity, Infinity, passes);
+      this.#rows.compare("signs", 0, this.size, candidates.offer);
+      // In the order of rows, so that equal scores keep it.
+      for (const { row } of candidates.take().toSorted((a, b) => a.row - b.row)) {
+        this.#rows.compare("values", row, row + 1, best.offer);
+      }
+    } else {
+      this.#rows.compare("values", 0, this.size, best.offer);
+    }
+    return best.take().map(({ row, score }) => ({ ...this.#items[row]!, score }));
+  }
+
+  /** Scores [size] of all items, in the order of the index; of a binary index those of its float32 rows. */
+  scores(query: Float32Array): Float32Array {
+    this.#setQuery(query);
+    const all = new Float32Array(this.size);
+    this.#rows.compare("values", 0, this.size, (scores, row) => all.set(scores, row));
+    return all;
+  }
+
+  /**
+   * Score of one item.
+   * @throws RangeError for an id that is not in the index, or a query of another size
+   */
+  score(query: Float32Array, id: ItemId): number {
+    this.#setQuery(query);
+    const place = this.#place(id);
+    let score = NaN;
+    this.#rows.compare("values", place, place + 1, ([only]) => (score = only!));
+    return score;
+  }
+
+  /**
+   * The vector [dimension] of an item; of an int8 index as its codes have it.
+   * @throws RangeError for an id that is not in the index
+   */
+  vector(id: ItemId): Float32Array {
+    return this.#rows.read(this.#place(id));
+  }
+
+  /**
+   * Items that nearly repeat one before them, with the first that they repeat and the score of the two. Removing them
+   * leaves no pair of a score of `threshold` or more.
+   *
+   *     index.remove(index.dedupe().map(({ id }) => id));
+   */
+  dedupe({ threshold = 0.95 }: { threshold?: number } = {}): Duplicate[] {
+    const duplicates = new Map<number, Duplicate>();
+    this.#items.forEach(({ id: of }, first) => {
+      if (duplicates.has(first)) return;
+      const scores = this.scores(this.vector(of));
+      for (let row = first + 1; row < scores.length; row++) {
+        if (scores[row]! < threshold || duplicates.has(row)) continue;
+        duplicates.set(row, { id: this.#items[row]!.id, of, score: scores[row]! });
+      }
+    });
+    return [...duplicates].toSorted(([a], [b]) => a - b).map(([, duplicate]) => duplicate);
+  }
+
+  /**
+   * Communities: the item with most neighbours (items of a score of `threshold` or more) takes them, then the next among
+   * what is left, and so on. Largest first, the central item of each first; what has too few neighbours is in none.
+   *
+   *     index.cluster({ threshold: 0.8 }); // [[3, 1, 8], [0, 5]]
+   */
+  cluster({
+    threshold = 0.75,
+    minSize = 2,
+  }: { threshold?: number; minSize?: number } = {}): ItemId[][] {
+    const neighbours = (row: number, visit: (row: number) => void): void => {
+      this.scores(this.vector(this.#items[row]!.id)).forEach((score, other) => {
+        if (other === row || score >= threshold) visit(other);
+      });
+    };
+    const counts = this.#items.map((_, row) => {
+      let count = 0;
+      neighbours(row, () => count++);
+      return count;
+    });
+    const taken = new Uint8Array(this.size);
+    const clusters: ItemId[][] = [];
+    for (const row of counts
+      .map((_, i) => i)
+      .toSorted((i, j) => counts[j]! - counts[i]! || i - j)) {
+      if (taken[row] || counts[row]! < minSize) continue;
+      const members: number[] = [row];
+      neighbours(row, (other) => {
+        if (other !== row && !taken[other]) members.push(other);
+      });
+      if (members.length < minSize) continue;
+      for (const member of members) taken[member] = 1;
+      clusters.push(members.map((member) => this.#items[member]!.id));
+    }
+    return clusters.toSorted((a, b) => b.length - a.length);
+  }
+
+  /** The index as one safetensors file with a checksum; `parse` reads it. */
+  async serialize(): Promise<Uint8Array<ArrayBuffer>> {
+    const items = new TextEncoder().encode(JSON.stringify(this.#items));
+    const tensors: [string, SafetensorsTensor][] = [
+      ...this.#rows.toTensors(this.size),
+      ["items", { dtype: "U8", shape: [items.length], data: items }],
+    ];
+    const header = { precision: this.precision, dimension: String(this.dimension) };
+    const sha256 = await checksum(new Map(tensors), header);
+    return serializeSafetensors(tensors, { format: FORMAT, ...header, sha256 });
+  }
+
+  /**
+   * The index that `serialize` wrote. `file` names it in errors.
+   * @throws FormatError for bytes that are damaged or no index
+   */
+  static async parse(
+    kernels: WebAssembly.Module,
+    bytes: Uint8Array,
+    file: string,
+  ): Promise<FlatIndex> {
+    const { tensors, metadata } = parseSafetensors(bytes, file);
+    const { format = "another safetensors file", dimension = "", sha256 } = metadata;
+    const precision = INDEX_PRECISIONS.find((name) => name === metadata["precision"]);
+    if (format !== FORMAT || precision === undefined) {
+      throw new FormatError(`${file}: expected ${FORMAT}, found ${format}; build the index again`);
+    }
+    const sum = await checksum(tensors, { precision, dimension });
+    if (sum !== sha256) {
+      throw new FormatError(
+        `${file}: damaged: expected sha256 ${sha256}, found ${sum}; build the index again`,
       );
     }
-    this.#query.set(query);
-    this.#compare();
-    const scores = this.#scores;
-    const best: number[] = [];
-    for (let i = 0; i < scores.length; i++) {
-      if (scores[i]! < threshold || (best.length === topK && scores[i]! <= scores[best.at(-1)!]!))
-        continue;
-      let place = best.length;
-      while (place > 0 && scores[best[place - 1]!]! < scores[i]!) place--;
-      best.splice(place, 0, i);
-      if (best.length > topK) best.pop();
-    }
-    return best.map((id) => ({ id, text: this.texts[id]!, score: scores[id]! }));
+    const index = new FlatIndex(kernels, Number(dimension), precision);
+    const items = parseItems(tensors.get("items"), file);
+    index.#rows.fromTensors(items.length, tensors, file);
+    for (const item of items) index.#append(item);
+    return index;
   }
+
+  #append(item: Item): void {
+    this.#places.set(item.id, this.#items.length);
+    this.#items.push(item);
+    if (typeof item.id === "number") this.#nextId = Math.max(this.#nextId, item.id + 1);
+  }
+
+  #place(id: ItemId): number {
+    const place = this.#places.get(id);
+    if (place === undefined) throw new RangeError(`id ${JSON.stringify(id)} is not in the index`);
+    return place;
+  }
+
+  #setQuery(query: Float32Array): void {
+    this.#expectVector(query, "query");
+    this.#rows.setQuery(query);
+  }
+
+  #expectVector(vector: Float32Array, name: string): void {
+    if (vector.length !== this.dimension) {
+      throw new RangeError(
+        `${name}: expected a vector of ${this.dimension}, found ${vector.length}`,
+      );
+    }
+    const at = vector.findIndex((x) => !Number.isFinite(x));
+    if (at < 0) return;
+    throw new RangeError(`${name}: component ${at} is ${vector[at]}, expected a number`);
+  }
+}
+
+interface Found {
+  readonly row: number;
+  readonly score: number;
+}
+
+/** Keeps the best of many scores: twice as many as wanted at most, so that sorting is rare. */
+class Best {
+  readonly #count: number;
+  readonly #most: number;
+  readonly #passes: (row: number) => boolean;
+  readonly #least: number;
+  /** Score of the last that is wanted, once there are enough: a later row must be better. */
+  #worst = -Infinity;
+  #found: Found[] = [];
+
+  constructor(count: number, least: number, most: number, passes: (row: number) => boolean) {
+    this.#count = count;
+    this.#least = least;
+    this.#most = most;
+    this.#passes = passes;
+  }
+
+  /** Scores of the rows from `first` on. Rows come in ascending order: a later one of the same score is behind. */
+  readonly offer = (scores: Float32Array, first: number): void => {
+    for (let i = 0; i < scores.length; i++) {
+      const score = scores[i]!;
+      if (!(score > this.#worst && score >= this.#least && score <= this.#most)) continue;
+      if (!this.#passes(first + i)) continue;
+      this.#found.push({ row: first + i, score });
+      if (this.#found.length < 2 * this.#count) continue;
+      this.#found = this.take();
+      this.#worst = this.#found.at(-1)!.score;
+    }
+  };
+
+  take(): Found[] {
+    const sorted = this.#found.toSorted((a, b) => b.score - a.score || a.row - b.row);
+    return sorted.slice(0, this.#count);
+  }
+}
+
+/** The items of a file, whose checksum says nothing of who wrote it. */
+function parseItems(tensor: SafetensorsTensor | undefined, file: string): Item[] {
+  let json: unknown;
+  try {
+    json = JSON.parse(new TextDecoder().decode(tensor?.data));
+  } catch {
+    json = undefined;
+  }
+  const ids = new Set<unknown>();
+  const isItem = (item: unknown): item is Item => {
+    const { id, text } = (item ?? {}) as Partial<Record<keyof Item, unknown>>;
+    const fresh = (typeof id === "number" || typeof id === "string") && !ids.has(id);
+    ids.add(id);
+    return fresh && typeof text === "string";
+  };
+  if (Array.isArray(json) && json.every(isItem)) return json;
+  throw new FormatError(
+    `${file}: items: expected a JSON array of texts with ids of their own; build the index again`,
+  );
+}
+
+function checksum(
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
+  header: { readonly precision: string; readonly dimension: string },
+): Promise<string> {
+  const data = ["vectors", "codes", "scales", "items"].flatMap(
+    (name) => tensors.get(name)?.data ?? [],
+  );
+  const { precision, dimension } = header;
+  return sha256HexOfParts([...data, new TextEncoder().encode(`${precision} ${dimension}`)]);
 }

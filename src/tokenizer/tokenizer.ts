@@ -36,7 +36,7 @@ const DEFAULTS = {
 
 /**
  * Texts to token ids by the rules of a Hugging Face `tokenizer.json` of the BERT ([CLS] text [SEP]) or RoBERTa family
- * (<s> text </s>). Every string has an encoding, also one with lone surrogates or NULs, or with nothing at all.
+ * (<s> text </s>), or of a static model, whose template adds nothing to a text. Every string has an encoding, also one with lone surrogates or NULs, or with nothing at all.
  *
  *     const tokenizer = new Tokenizer(trainWordPiece(["a cat", "a cat"], { vocabSize: 100 }));
  *     tokenizer.encode("A cat", 32).ids; // Int32Array(4) [ 2, 5, 11, 3 ]
@@ -50,6 +50,8 @@ export class Tokenizer {
   readonly sepId: number;
   readonly maskId: number;
   readonly #inner: Inner;
+  /** Whether a text stands between [CLS] and [SEP]; special tokens of a static model are -1 where there are none. */
+  readonly #framed: boolean;
 
   /**
    * `json` is a parsed `tokenizer.json`, `config` a parsed `tokenizer_config.json`, which these families can do without.
@@ -68,12 +70,14 @@ export class Tokenizer {
     let size = 0;
     for (const id of this.#inner.get_vocab().values()) size = Math.max(size, id + 1);
     this.vocabSize = size;
+    const frame = this.#inner.encode("").ids;
+    this.#framed = frame.length > 0 || !isTemplate(json);
     this.padId = this.#special("[PAD]", "<pad>");
     this.unkId = this.#special("[UNK]", "<unk>");
     this.clsId = this.#special("[CLS]", "<s>");
     this.sepId = this.#special("[SEP]", "</s>");
     this.maskId = this.#special("[MASK]", "<mask>");
-    const frame = this.#inner.encode("").ids;
+    if (!this.#framed) return;
     if (frame.length !== 2 || frame[0] !== this.clsId || frame[1] !== this.sepId) {
       throw new FormatError(
         `tokenizer.json: expected a post_processor that makes the empty text ` +
@@ -103,18 +107,25 @@ export class Tokenizer {
     }
     const truncated = tokens.length > maxLength;
     const ids = Int32Array.from(truncated ? tokens.slice(0, maxLength) : tokens);
-    if (truncated) ids[maxLength - 1] = this.sepId;
+    if (truncated && this.#framed) ids[maxLength - 1] = this.sepId;
     return { ids, length: tokens.length, truncated };
   }
 
   #special(bert: string, roberta: string): number {
     const id = this.#inner.token_to_id(bert) ?? this.#inner.token_to_id(roberta);
     if (id !== undefined) return id;
+    if (!this.#framed) return -1;
     throw new FormatError(
       `tokenizer.json: expected ${bert} or ${roberta} in its vocabulary of ${this.vocabSize}, found ` +
         `neither; use the tokenizer of a BERT or RoBERTa encoder`,
     );
   }
+}
+
+/** A tokenizer may forget its frame, but not by a template that spells out there is none. */
+function isTemplate(json: object): boolean {
+  const { post_processor: processor } = json as { post_processor?: { type?: unknown } | null };
+  return processor?.type === "TemplateProcessing";
 }
 
 /** An id that is no row of a table would only be noticed by a kernel. */

@@ -22,7 +22,7 @@ export interface TokenizerJson {
     readonly type: "BertNormalizer";
     readonly clean_text: boolean;
     readonly handle_chinese_chars: boolean;
-    readonly strip_accents: null;
+    readonly strip_accents: boolean | null;
     readonly lowercase: boolean;
   };
   readonly pre_tokenizer: { readonly type: "BertPreTokenizer" };
@@ -92,7 +92,7 @@ export function trainWordPiece(
     );
   }
   merge(pieces, words, vocabSize, minFrequency, onProgress);
-  return tokenizerJson(pieces, lowercase);
+  return tokenizerJson(pieces, { lowercase });
 }
 
 /** The declarations of @huggingface/tokenizers do not resolve under `nodenext`; these are the parts used. */
@@ -104,7 +104,7 @@ interface WordSplitter {
 /** How often each word occurs, split by the very objects that will split the texts to encode. */
 function countWords(lines: Iterable<string>, lowercase: boolean): Map<string, number> {
   const { normalizer, pre_tokenizer }: WordSplitter = new HuggingFaceTokenizer(
-    tokenizerJson(SPECIAL_TOKENS, lowercase),
+    tokenizerJson(SPECIAL_TOKENS, { lowercase }),
     {},
   );
   const counts = new Map<string, number>();
@@ -305,13 +305,21 @@ class PairQueue {
   }
 }
 
-function tokenizerJson(pieces: readonly string[], lowercase: boolean): TokenizerJson {
+/** The tokenizer of pieces in the order of their ids, the special tokens among them. */
+export function tokenizerJson(
+  pieces: readonly string[],
+  {
+    lowercase,
+    stripAccents = null,
+    chineseCharacters = true,
+  }: { lowercase: boolean; stripAccents?: boolean | null; chineseCharacters?: boolean },
+): TokenizerJson {
   const special = (token: (typeof SPECIAL_TOKENS)[number], type_id: number): TemplateItem => ({
     SpecialToken: { id: token, type_id },
   });
   const template = (token: (typeof SPECIAL_TOKENS)[number]) => ({
     id: token,
-    ids: [SPECIAL_TOKENS.indexOf(token)],
+    ids: [pieces.indexOf(token)],
     tokens: [token],
   });
   const a: TemplateItem = { Sequence: { id: "A", type_id: 0 } };
@@ -321,8 +329,8 @@ function tokenizerJson(pieces: readonly string[], lowercase: boolean): Tokenizer
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: SPECIAL_TOKENS.map((content, id) => ({
-      id,
+    added_tokens: SPECIAL_TOKENS.map((content) => ({
+      id: pieces.indexOf(content),
       content,
       single_word: false,
       lstrip: false,
@@ -333,8 +341,8 @@ function tokenizerJson(pieces: readonly string[], lowercase: boolean): Tokenizer
     normalizer: {
       type: "BertNormalizer",
       clean_text: true,
-      handle_chinese_chars: true,
-      strip_accents: null,
+      handle_chinese_chars: chineseCharacters,
+      strip_accents: stripAccents,
       lowercase,
     },
     pre_tokenizer: { type: "BertPreTokenizer" },

@@ -4,9 +4,11 @@
  * in the bits of one that was never interrupted.
  */
 import { FormatError } from "../errors.ts";
+import { sha256HexOfParts } from "../files/checksum.ts";
 import { parseSafetensors, serializeSafetensors } from "../files/safetensors.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import type { Tensor } from "../runtime/arena.ts";
+import type { Schedule } from "./schedule.ts";
 import type { StepOptions, TrainingPlan } from "./step.ts";
 
 /** All that decides the result of a run, apart from the initial weights. */
@@ -15,9 +17,32 @@ export interface RunOptions {
   readonly totalSteps: number;
   readonly learningRate: number;
   readonly warmupSteps: number;
+  readonly schedule: Schedule;
   /** SHA-256 of the tokenized corpus. */
   readonly corpus: string;
+  /** Weights of its sources, in their order; null for one that is drawn as often as it has batches. */
+  readonly shares: readonly (number | null)[];
+  /** What the weights that stay are chosen by, or null where the last ones stay. */
+  readonly evaluation: EvaluationOptions | null;
 }
+
+export interface EvaluationOptions {
+  /** SHA-256 of the graded pairs. */
+  readonly dev: string;
+  /** Steps from one evaluation to the next. */
+  readonly every: number;
+  /** Evaluations without a better score after which the run ends; 0 never ends it. */
+  readonly patience: number;
+}
+
+/** How far a run has come. */
+export interface RunState {
+  readonly step: number;
+  /** The first evaluation with the highest score so far. */
+  readonly best?: { readonly step: number; readonly score: number };
+}
+
+const FORMAT = "simcse-edge checkpoint 2";
 
 function tensorsOf(plan: TrainingPlan): Tensor[] {
   const prefixed = (prefix: string, named: readonly Tensor[]): Tensor[] =>
@@ -29,30 +54,24 @@ function tensorsOf(plan: TrainingPlan): Tensor[] {
   ];
 }
 
-/** Hex SHA-256. */
-export async function sha256Hex(bytes: Uint8Array<ArrayBuffer>): Promise<string> {
-  const sum = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  return Array.from(sum, (byte) => byte.toString(16).padStart(2, "0")).join("");
-}
-
-/** The bytes of a checkpoint after `step` steps. */
+/** The bytes of a checkpoint. */
 export async function serializeCheckpoint(
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
   run: RunOptions,
-  step: number,
+  state: RunState,
 ): Promise<Uint8Array> {
   const tensors = storeWeights(buffer, tensorsOf(plan));
   return serializeSafetensors(tensors, {
-    format: "simcse-edge checkpoint 1",
+    format: FORMAT,
     run: JSON.stringify(run),
-    step: String(step),
-    sha256: await digest(tensors.map(([, tensor]) => tensor.data)),
+    state: JSON.stringify(state),
+    sha256: await sha256HexOfParts(tensors.map(([, tensor]) => tensor.data)),
   });
 }
 
 /**
- * Restores weights and moments, and returns the step they were saved after.
+ * Restores weights and moments, and returns how far the run had come.
  * @throws FormatError for a damaged file; Error for a run with other options, naming the first that differs
  */
 export async function restoreCheckpoint(
@@ -61,19 +80,15 @@ export async function restoreCheckpoint(
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
   run: RunOptions,
-): Promise<number> {
+): Promise<RunState> {
   const { tensors, metadata } = parseSafetensors(bytes, file);
-  const step = Number(metadata["step"]);
-  if (
-    metadata["format"] !== "simcse-edge checkpoint 1" ||
-    !metadata["run"] ||
-    !Number.isInteger(step)
-  ) {
+  if (metadata["format"] !== FORMAT || !metadata["run"] || !metadata["state"]) {
     throw new FormatError(
-      `${file}: expected a simcse-edge checkpoint, found a safetensors file without its metadata`,
+      `${file}: expected a ${FORMAT}, found ${metadata["format"] ?? "a safetensors file without its metadata"}; ` +
+        `delete it to train from the start`,
     );
   }
-  const sum = await digest([...tensors.values()].map(({ data }) => data));
+  const sum = await sha256HexOfParts([...tensors.values()].map(({ data }) => data));
   if (sum !== metadata["sha256"]) {
     throw new FormatError(
       `${file}: damaged: expected sha256 ${metadata["sha256"]}, found ${sum}; delete it to train from the start`,
@@ -90,14 +105,7 @@ export async function restoreCheckpoint(
     );
   }
   loadWeights(buffer, tensorsOf(plan), tensors, file);
-  return step;
-}
-
-/** SHA-256 over the SHA-256 of each part, so that no copy of the whole is needed. */
-async function digest(parts: readonly Uint8Array[]): Promise<string> {
-  const sums: string[] = [];
-  for (const part of parts) sums.push(await sha256Hex(part as Uint8Array<ArrayBuffer>));
-  return sha256Hex(new TextEncoder().encode(sums.join("")));
+  return JSON.parse(metadata["state"]) as RunState;
 }
 
 function firstDifference(before: unknown, now: unknown, path: string): string | undefined {

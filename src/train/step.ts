@@ -23,7 +23,7 @@ export interface StepOptions {
   readonly pooling: Pooling;
   /** Rows of a batch: sentences, pairs or triplets. */
   readonly batchSize: number;
-  /** Sentences compared in a row: 2 (anchor and positive), or 3 with a hard negative. */
+  /** Sentences compared in a row: 2 (anchor and positive), or 3 with a hard negative; the most of any batch. */
   readonly columns: 2 | 3;
   /** Tokens of the longest sentence, specials included. */
   readonly maxLength: number;
@@ -31,6 +31,10 @@ export interface StepOptions {
   readonly temperature: number;
   /** Added to an anchor's own hard-negative logit: the log of its weight α. */
   readonly hardNegativeWeight: number;
+  /** The mean of the loss in both directions, anchors to keys and back, instead of the first alone; default false. */
+  readonly symmetric?: boolean;
+  /** What is compared: the cosine (default), or the inner product (the paper's ablation). */
+  readonly similarity?: "cos" | "dot";
   /** False trains without dropout noise. */
   readonly dropout: boolean;
   readonly seed: number;
@@ -57,6 +61,7 @@ export interface TrainingPlan {
   readonly partials: Tensor;
   readonly logits: Tensor;
   readonly logSumExp: Tensor;
+  readonly columnLogSumExp: Tensor;
   readonly units: Tensor; // [sequences, hidden], embeddings on the unit sphere
   readonly unitScales: Tensor;
   readonly lossScratch: Tensor;
@@ -88,6 +93,7 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
     ),
     logits: arena.tensor("logits", batchSize, (columns - 1) * batchSize),
     logSumExp: arena.tensor("logSumExp", batchSize),
+    columnLogSumExp: arena.tensor("columnLogSumExp", batchSize),
     units: arena.tensor("units", sequences, hidden),
     unitScales: arena.tensor("unitScales", sequences),
     lossScratch: arena.scratch(
@@ -104,6 +110,8 @@ export interface StepHeader {
   /** From 1. */
   readonly step: number;
   readonly learningRate: number;
+  /** Of this batch, where it has fewer than the options say: sources of a mixture differ. */
+  readonly columns?: 2 | 3;
 }
 
 /** All parameters as one run of floats. */
@@ -120,9 +128,9 @@ export function trainStep(
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
   options: StepOptions,
-  { rows, tokens, step, learningRate }: StepHeader,
+  { rows, tokens, step, learningRate, columns = options.columns }: StepHeader,
 ): void {
-  const { encoder, pooling, columns, maxLength, temperature, hardNegativeWeight, seed } = options;
+  const { encoder, pooling, maxLength, temperature, hardNegativeWeight, seed } = options;
   const { weights: p, gradients: g, first, second, batch, activations: a } = plan;
   const hidden = encoder.hiddenSize;
   const sequences = rows * columns;
@@ -130,6 +138,8 @@ export function trainStep(
   const size = { tokens, sequences };
   const dropout = { seed, step, enabled: options.dropout };
   const gradient = flat(g);
+  const columnLogSumExp = options.symmetric ? plan.columnLogSumExp.ptr : 0;
+  const cosine = options.similarity === "dot" ? 0 : 1;
 
   k.zero(gradient.ptr, 4 * gradient.count);
   const tokenVectors = encoderForward(k, encoder, p, a, batch, size, maxLength, dropout);
@@ -139,8 +149,9 @@ export function trainStep(
   const keys = (tensor: Tensor, width: number): number => tensor.ptr + 4 * rows * width;
   // prettier-ignore
   {
-    k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, plan.units.ptr, keys(plan.units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), vectors.ptr, keys(vectors, hidden), plan.ids.ptr, keys(plan.ids, 1), rows, cols, hidden, temperature, hardNegativeWeight, plan.lossScratch.ptr);
-    k.infoNceBackward(a.dHeaded.ptr, keys(a.dHeaded, hidden), plan.logits.ptr, plan.logSumExp.ptr, plan.units.ptr, keys(plan.units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), rows, cols, hidden, temperature, plan.lossScratch.ptr);
+    k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, plan.units.ptr, keys(plan.units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), vectors.ptr, keys(vectors, hidden), plan.ids.ptr, keys(plan.ids, 1), rows, cols, hidden, temperature, hardNegativeWeight, cosine, plan.lossScratch.ptr);
+    const units = cosine ? plan.units : vectors;
+    k.infoNceBackward(a.dHeaded.ptr, keys(a.dHeaded, hidden), plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, units.ptr, keys(units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), rows, cols, hidden, temperature, cosine, plan.lossScratch.ptr);
   }
   poolBackward(k, hidden, pooling, p, g, a, batch, sequences);
   encoderBackward(k, encoder, p, g, a, batch, size, maxLength, dropout);

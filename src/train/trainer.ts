@@ -1,5 +1,5 @@
 import { writeBatch } from "../model/batch.ts";
-import type { RunOptions } from "./checkpoint.ts";
+import type { RunOptions, RunState } from "./checkpoint.ts";
 import type { BatchOrder } from "./data.ts";
 import { learningRateAt } from "./schedule.ts";
 import type { StepHeader, TrainingPlan } from "./step.ts";
@@ -19,60 +19,101 @@ export interface StepReport {
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly tokens: number;
+  /** Of the batch. */
+  readonly rows: number;
+  readonly columns: 2 | 3;
+}
+
+/** A score on graded pairs that are not trained on. */
+export interface DevReport {
+  readonly step: number;
+  /** Times 100. */
+  readonly spearman: number;
+  readonly alignment: number;
+  readonly uniformity: number;
 }
 
 export interface TrainerEvents {
   /** After every step. */
   onStep(report: StepReport): void;
-  /** Saves the state after a step; called every `checkpointEvery` steps, at the end and when interrupted. */
-  onCheckpoint(step: number): Promise<void>;
+  /** Saves the state; called every `checkpointEvery` steps, at the end and when interrupted. */
+  onCheckpoint(state: RunState): Promise<void>;
+  /** Scores the weights after a step; called as `run.evaluation` says, and after the last step. Needed only there. */
+  onEvaluation?(step: number): Promise<DevReport>;
+  /** Keeps the weights, whose score is higher than all before; as `onEvaluation`. */
+  onBest?(report: DevReport): Promise<void>;
 }
 
 /**
- * Trains from after step `from` to the end of the run, or until `signal` aborts: then the step in progress ends, the
- * state is saved, and the number of the last step comes back.
+ * Trains on from a state to the end of the run, to where patience ends, or until `signal` aborts: then the step in
+ * progress ends. The state is saved and comes back. Evaluations are a part of the state, saved after they were made, so a
+ * resumed run stops where one that was never interrupted does.
  * @throws Error when a loss is not finite, naming step and batch; the weights are then those before that step
  */
 export async function train(
   team: TrainingTeam,
   run: RunOptions,
   order: BatchOrder,
-  from: number,
+  from: RunState,
   checkpointEvery: number,
   events: TrainerEvents,
   signal?: AbortSignal,
-): Promise<number> {
+): Promise<RunState> {
   const { plan, buffer } = team;
   const { encoder } = run.step;
-  for (let step = from + 1; step <= run.totalSteps; step++) {
-    const { sequences, ids } = order.batch(step);
+  let state = from;
+  while (!isFinished(run, state)) {
+    const step = state.step + 1;
+    const { sequences, ids, columns, source } = order.batch(step);
     const tokens = writeBatch(buffer, plan.batch, plan.limits, encoder.vocabSize, sequences);
     new Int32Array(buffer, plan.ids.ptr, ids.length).set(ids);
-    const learningRate = learningRateAt(step, run.totalSteps, run.learningRate, run.warmupSteps);
-    const rows = sequences.length / run.step.columns;
-    const { loss, norm } = await team.step({ rows, tokens, step, learningRate });
+    const learningRate = learningRateAt(
+      step,
+      run.totalSteps,
+      run.learningRate,
+      run.warmupSteps,
+      run.schedule,
+    );
+    const rows = sequences.length / columns;
+    const { loss, norm } = await team.step({ rows, tokens, step, learningRate, columns });
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new Error(
-        `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of sentences ` +
-          `${order
-            .rows(step)
-            .slice(0, 5)
-            .map((row) => row + 1)
-            .join(", ")}, …; lower --learning-rate or raise ` +
-          `--temperature and resume from the last checkpoint`,
+        `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of ${rows} rows ` +
+          `of ${source}; lower --learning-rate or raise --temperature and resume from the last checkpoint`,
       );
     }
+    const { totalSteps } = run;
     events.onStep({
       step,
-      totalSteps: run.totalSteps,
+      totalSteps,
       loss,
       gradientNorm: norm,
       learningRate,
       tokens,
+      rows,
+      columns,
     });
-    const last = step === run.totalSteps || signal?.aborted;
-    if (last || step % checkpointEvery === 0) await events.onCheckpoint(step);
-    if (last) return step;
+    state = { ...state, step };
+    if (run.evaluation && (step % run.evaluation.every === 0 || step === totalSteps)) {
+      const report = await events.onEvaluation!(step);
+      if (report.spearman > (state.best?.score ?? -Infinity)) {
+        await events.onBest!(report);
+        state = { step, best: { step, score: report.spearman } };
+      }
+    }
+    const ends = isFinished(run, state) || signal?.aborted === true;
+    if (ends || step % checkpointEvery === 0) await events.onCheckpoint(state);
+    if (ends) break;
   }
-  return run.totalSteps;
+  return state;
+}
+
+/** Whether a run has made its last step, or its patience has ended. */
+export function isFinished(
+  { totalSteps, evaluation }: RunOptions,
+  { step, best }: RunState,
+): boolean {
+  if (step >= totalSteps) return true;
+  if (!evaluation || evaluation.patience === 0) return false;
+  return step - (best?.step ?? 0) >= evaluation.patience * evaluation.every;
 }

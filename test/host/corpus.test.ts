@@ -175,8 +175,8 @@ test("a corpus that is missing, a folder, empty, binary or not UTF-8 is an error
   );
   await expect(readCorpus(temporary)).rejects.toThrow("EISDIR");
   const cases: [string | Uint8Array, string][] = [
-    ["", "found 0 bytes without a line of text"],
-    ["\n \r\n", "found 4 bytes without a line of text"],
+    ["", "found 0 characters without a line of text"],
+    ["\n \r\n", "found 4 characters without a line of text"],
     ["a cat\0", "found a NUL at byte 5"],
     [Uint8Array.of(97, 0xff, 10), "not UTF-8"],
     [Uint8Array.of(97, 0xe6), "not UTF-8"],

@@ -33,7 +33,16 @@ describe("cosineScores", () => {
       [row(2, 0), row(2, 0), row(2, 0), row(2, 0)],
       [row(5, 0), row(0, 3), row(-1, 0), row(1, 1)],
     );
-    [1, 0, -1, Math.SQRT1_2].forEach((value, i) => expect(scores[i]).toBeCloseTo(value, 15));
+    expect([...scores]).toEqual([1, 0, -1, Math.fround(Math.SQRT1_2)]);
+  });
+
+  it("are exactly 1 for a row and itself, so that such pairs tie", () => {
+    fc.assert(
+      fc.property(rows, (list) => {
+        const varied = list.filter((values) => values.some((value) => value !== 0));
+        expect([...cosineScores(varied, varied)]).toEqual(varied.map(() => 1));
+      }),
+    );
   });
 
   it("are 0 for a zero vector", () => {

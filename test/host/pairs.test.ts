@@ -5,21 +5,48 @@ import { parsePairs, wordOverlap } from "../../src/evaluate/pairs.ts";
 
 describe("parsePairs", () => {
   it("reads score, sentence and sentence", () => {
-    expect(parsePairs("4.5\tA man plays.\tA man is playing.\n0\tA cat.\tA plane.\n", "p")).toEqual([
-      { score: 4.5, a: "A man plays.", b: "A man is playing." },
-      { score: 0, a: "A cat.", b: "A plane." },
-    ]);
+    expect(parsePairs("4.5\tA man plays.\tA man is playing.\n0\tA cat.\tA plane.\n", "p")).toEqual({
+      pairs: [
+        { score: 4.5, a: "A man plays.", b: "A man is playing." },
+        { score: 0, a: "A cat.", b: "A plane." },
+      ],
+      ungraded: 0,
+    });
+  });
+
+  it("reads quoted fields and line ends of a .csv, in order or by its header", () => {
+    const pairs = [
+      { score: 4, a: 'He said "stop", twice', b: "two\nlines" },
+      { score: 1, a: "c", b: "d" },
+    ];
+    const [a, b] = ['"He said ""stop"", twice"', '"two\nlines"'];
+    expect(parsePairs(`4,${a},${b}\r\n\n1,c,d`, "p.csv").pairs).toEqual(pairs);
+    const header = `id,Sentence2,sentence1,score\n7,${b},${a},4\n8,d,c,1\n`;
+    expect(parsePairs(header, "p.csv").pairs).toEqual(pairs);
+  });
+
+  it("reads the objects of a .jsonl", () => {
+    const text =
+      '{"sentence1":"a","score":2.5,"sentence2":"b"}\n\n{"sentence1":"c","sentence2":"d"}\n';
+    expect(parsePairs(text, "p.jsonl")).toEqual({
+      pairs: [{ score: 2.5, a: "a", b: "b" }],
+      ungraded: 1,
+    });
+  });
+
+  it("leaves out rows without a score and counts them", () => {
+    expect(parsePairs("1\ta\tb\n\tc\td\n \te\tf\n", "p").ungraded).toBe(2);
   });
 
   it("takes a quotation mark as text", () => {
-    expect(parsePairs(`1\t"Stop" he said\tHe said "stop\n2\t"a\tb"`, "p")).toEqual([
+    expect(parsePairs(`1\t"Stop" he said\tHe said "stop\n2\t"a\tb"`, "p").pairs).toEqual([
       { score: 1, a: `"Stop" he said`, b: `He said "stop` },
       { score: 2, a: `"a`, b: `b"` },
     ]);
   });
 
   it("accepts a byte order mark, CRLF, blank lines and a last line without an end", () => {
-    expect(parsePairs("\uFEFF1\ta\tb\r\n\r\n  \r\n-2e-1\t c \td", "p")).toEqual([
+    expect(parsePairs("\uFEFF1\ta\tb\r\n\r\n  \r\n-2e-1\t c \td", "p").pairs).toEqual([
       { score: 1, a: "a", b: "b" },
       { score: -0.2, a: "c", b: "d" },
     ]);
@@ -39,10 +66,13 @@ describe("parsePairs", () => {
     [
       "a header",
       "score\tsentence1\tsentence2\n1\ta\tb",
-      `p.tsv:1: the score must be a number, found "score"; a table has no header, and its first field is the score`,
+      `p.tsv:1: the score must be a number, found "score"; the fields are score, sentence, sentence`,
     ],
-    ["no score", "\ta\tb", /^p\.tsv:1: the score must be a number, found "";/],
-    ["tabs alone", "1\ta\tb\n\t\t", /^p\.tsv:2: the score must be a number, found "";/],
+    [
+      "no score at all",
+      "\ta\tb",
+      "p.tsv: expected graded pairs of sentences, found 1 rows, all without a score",
+    ],
     ["a hexadecimal score", "0x5\ta\tb", /^p\.tsv:1: the score must be a number, found "0x5";/],
     ["an infinite score", "1e999\ta\tb", /^p\.tsv:1: the score must be a number, found "1e999";/],
     ["an empty first sentence", "1\t \tb", "p.tsv:1: the first sentence is empty; remove the line"],
@@ -50,7 +80,7 @@ describe("parsePairs", () => {
     [
       "an empty file",
       "\uFEFF\r\n",
-      "p.tsv: expected lines of score, sentence, sentence, found none; the file is empty",
+      "p.tsv: expected graded pairs of sentences, found none; the file is empty",
     ],
   ])("refuses %s with file and line", (_, text, message) => {
     const parse = (): unknown => parsePairs(text, "p.tsv");
@@ -58,6 +88,19 @@ describe("parsePairs", () => {
     expect(parse).toThrow(
       typeof message === "string" ? expect.objectContaining({ message }) : message,
     );
+  });
+
+  it.each([
+    [
+      "p.csv",
+      '1,a,b\n2,"c,d\n',
+      /^p\.csv:2: a quotation mark that does not open and close its field/,
+    ],
+    ["p.csv", "1,a,b,c", /^p\.csv:1: expected 3 fields with commas between them/],
+    ["p.jsonl", "{}", /^p\.jsonl:1: expected "score", "sentence1" and "sentence2"/],
+    ["p.jsonl", '\n{"score":', /^p\.jsonl:2: expected a JSON object; /],
+  ])("refuses a damaged %s with file and line", (name, text, message) => {
+    expect(() => parsePairs(text, name)).toThrow(message);
   });
 
   it("inverts writing, for any sentences without tabs and line ends", () => {
@@ -71,7 +114,7 @@ describe("parsePairs", () => {
         fc.array(fc.record({ score, a: sentence, b: sentence }), { minLength: 1 }),
         (pairs) => {
           const text = pairs.map((pair) => `${pair.score}\t${pair.a}\t${pair.b}\n`).join("");
-          const read = parsePairs(text, "p");
+          const { pairs: read } = parsePairs(text, "p");
           expect(read.map(({ a, b }) => [a, b])).toEqual(pairs.map(({ a, b }) => [a, b]));
           expect(read.every((pair, i) => pair.score === pairs[i]!.score)).toBe(true);
         },

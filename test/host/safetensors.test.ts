@@ -23,7 +23,7 @@ function file(header: string, dataLength = 0): Uint8Array {
 const f32 = (shape: string, offsets: string): string =>
   `{"dtype":"F32","shape":${shape},"data_offsets":${offsets}}`;
 
-const SIZES = { F32: 4, F16: 2, BF16: 2, I8: 1, U8: 1, I32: 4, I64: 8 } as const;
+const SIZES = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I8: 1, U8: 1, BOOL: 1 } as const;
 const tensor: fc.Arbitrary<SafetensorsTensor> = fc
   .record({
     dtype: fc.constantFrom(...(Object.keys(SIZES) as SafetensorsDtype[])),
@@ -148,8 +148,8 @@ describe("parseSafetensors", () => {
     ["a tensor that is no object", file(`{"t":[1]}`), "m: t: expected an object, found [1]"],
     [
       "an unknown dtype",
-      file(`{"t":{"dtype":"F64","shape":[1],"data_offsets":[0,8]}}`, 8),
-      `m: t: dtype is "F64"; should be one of: F32, F16, BF16, I8, U8, I32, I64`,
+      file(`{"t":{"dtype":"F8","shape":[8],"data_offsets":[0,8]}}`, 8),
+      `m: t: dtype is "F8"; should be one of: F64, F32, F16, BF16, I64, I32, I8, U8, BOOL`,
     ],
     [
       "a dtype that every object has",
@@ -435,9 +435,17 @@ describe("toFloat32", () => {
     expect(copy).toEqual(values);
   });
 
+  it("rounds F64 to the nearest F32", () => {
+    expect([...toFloat32(stored("F64", Float64Array.of(0.1, -1e-50, 1e300)))]).toEqual([
+      Math.fround(0.1),
+      -0,
+      Infinity,
+    ]);
+  });
+
   it("refuses integers under the name given", () => {
     expect(() => toFloat32(stored("I32", Int32Array.of(1)), "ids")).toThrow(
-      new TypeError("ids: expected F32, F16 or BF16, found I32"),
+      new FormatError("ids: expected F64, F32, F16 or BF16, found I32"),
     );
   });
 });

@@ -16,3 +16,17 @@ export function embedding(
   }
   return y;
 }
+
+/** y[t] = weights[id] · table[rows[id]] of a static model. */
+export function staticEmbedding(
+  tokenIds: ArrayLike<number>,
+  table: ArrayLike<number>,
+  rows: ArrayLike<number>,
+  weights: ArrayLike<number>,
+  hidden: number,
+): Float64Array {
+  return Float64Array.from({ length: tokenIds.length * hidden }, (_, i) => {
+    const id = tokenIds[Math.floor(i / hidden)]!;
+    return weights[id]! * table[rows[id]! * hidden + (i % hidden)]!;
+  });
+}

@@ -1,6 +1,8 @@
 import type { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { compileKernels } from "../../src/node/binaries.ts";
+import { truncate } from "../../src/quantize/embeddings.ts";
+import { FlatIndex } from "../../src/search/flat-index.ts";
 import { createApp } from "../../worker/app.ts";
 import { type FetchAsset, loadService, type Service } from "../../worker/service.ts";
 import {
@@ -82,6 +84,25 @@ describe("POST /v1/embeddings", () => {
     const answers = await Promise.all([text, [text], ids, [ids]].map((input) => embed({ input })));
     const [first, ...others] = answers.map(({ data }) => data);
     for (const other of others) expect(other).toEqual(first);
+  });
+
+  it("puts the model's default prompt before strings, as the library does, not before token ids", async () => {
+    const config = {
+      ...service.encoder.config,
+      prompts: { query: "the " },
+      defaultPrompt: "query",
+    };
+    const encode = service.encoder.encode.bind(service.encoder);
+    const prompting = { ...service, encoder: { config, dimension: 64, encode } };
+    const prompted = createApp(() => Promise.resolve(prompting));
+    const { ids } = project.model.tokenizer.encode("the cat", MAX_LENGTH);
+    const expected = Array.from(project.model.encode(["the cat"])[0]!);
+    for (const input of ["cat", Array.from(ids)]) {
+      const { data } = (await (
+        await post("/v1/embeddings", { input }, prompted)
+      ).json()) as Embeddings;
+      expect(data[0]!.embedding).toEqual(expected);
+    }
   });
 
   it("encodes base64 as the little-endian bytes of the floats", async () => {
@@ -259,7 +280,11 @@ describe("the page", () => {
     for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
       expect([path, (await site.request(path)).status]).toEqual([path, 200]);
     }
-    for (const path of ["/model/config.json", "/model/model.safetensors", "/search/texts.json"]) {
+    for (const path of [
+      "/model/config.json",
+      "/model/model.safetensors",
+      "/search/index.safetensors",
+    ]) {
       expect([path, (await site.request(path)).status]).toEqual([path, 404]);
     }
   });
@@ -306,21 +331,31 @@ describe("loading", () => {
     expect((await loadService(without("/search/"), module)).index).toBeUndefined();
   });
 
-  it("refuses vectors of another dimension, and a tokenizer of another model", async () => {
+  it("takes an index of fewer dimensions", async () => {
+    const module = await compileKernels("edge");
+    const index = new FlatIndex(module, 16, "int8");
+    index.add(
+      SENTENCES,
+      project.model.encode(SENTENCES).map((vector) => truncate(vector, 16)),
+    );
+    const small = createApp(() => Promise.resolve({ ...service, index }));
+    const response = await post("/search", { query: SENTENCES[4], top_k: 1 }, small);
+    expect(await response.json()).toMatchObject({ results: [{ id: 4 }] });
+  });
+
+  it("refuses an index of more dimensions, and a tokenizer of another model", async () => {
     const module = await compileKernels("edge");
     const assets = assetsOf(project.directory);
     const swap =
-      (from: string, change: (text: string) => string): FetchAsset =>
+      (from: string, change: (text: string) => BodyInit | Promise<BodyInit>): FetchAsset =>
       async (path) => {
         const response = await assets(path);
-        return path === from ? new Response(change(await response.text())) : response;
+        return path === from ? new Response(await change(await response.text())) : response;
       };
-    await expect(
-      loadService(
-        swap("/search/texts.json", () => `["one"]`),
-        module,
-      ),
-    ).rejects.toThrow("vectors: expected F32 [1, 64], found F32 [7, 64]");
+    const large = swap("/search/index.safetensors", () => new FlatIndex(module, 128).serialize());
+    await expect(loadService(large, module)).rejects.toThrow(
+      "/search/index.safetensors: 128 dimensions, but the model's vectors have only 64",
+    );
     const crowded = swap("/model/tokenizer.json", (text) =>
       text.replace(/"vocab": *\{/, `$&"extra":9999,`),
     );

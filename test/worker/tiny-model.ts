@@ -16,6 +16,7 @@ import {
 import { writeWorkerProject } from "../../src/node/worker-project.ts";
 import { quantizeInt8 } from "../../src/quantize/quantize.ts";
 import { Arena } from "../../src/runtime/arena.ts";
+import { FlatIndex } from "../../src/search/flat-index.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { trainWordPiece } from "../../src/tokenizer/wordpiece.ts";
 import { initializeWeights } from "../../src/train/initialize.ts";
@@ -41,9 +42,8 @@ export interface TinyProject {
   remove(): Promise<void>;
 }
 
-/** Writes a Worker project over a random int8 model and the sentences above. */
-export async function makeTinyProject(): Promise<TinyProject> {
-  const directory = await mkdtemp(join(tmpdir(), "simcse-worker-"));
+/** Writes a model folder of random weights. */
+export async function writeTinyModel(folder: string, dtype: "f32" | "int8"): Promise<void> {
   const tokenizerJson = trainWordPiece(SENTENCES, { vocabSize: 200 });
   const config: ModelConfig = {
     encoder: {
@@ -66,19 +66,24 @@ export async function makeTinyProject(): Promise<TinyProject> {
   const weights = planParameters(arena, config.encoder, false);
   const buffer = new ArrayBuffer(arena.top);
   initializeWeights(buffer, weights, 7);
-  const random = new Map(storeWeights(buffer, weights.named));
-  const int8 = quantizeInt8(await compileKernels("node"), config, random, "random");
+  const tensors = storeWeights(buffer, weights.named);
+  const model =
+    dtype === "f32"
+      ? { config, tensors }
+      : quantizeInt8(await compileKernels("node"), config, new Map(tensors), "random");
+  await writeModelFolder(folder, { ...model, tokenizerJson });
+}
+
+/** Writes a Worker project over a random int8 model and the sentences above. */
+export async function makeTinyProject(): Promise<TinyProject> {
+  const directory = await mkdtemp(join(tmpdir(), "simcse-worker-"));
   const folder = join(directory, "model");
-  await writeModelFolder(folder, { ...int8, tokenizerJson });
+  await writeTinyModel(folder, "int8");
 
   const model = await openModel(await readModelFolder(folder));
-  const { dimension } = model.encoder;
-  const vectors = new Float32Array(SENTENCES.length * dimension);
-  model.encode(SENTENCES).forEach((vector, i) => vectors.set(vector, i * dimension));
-  await writeWorkerProject(directory, {
-    model: folder,
-    index: { texts: SENTENCES, vectors, dimension },
-  });
+  const index = new FlatIndex(await compileKernels("edge"), model.encoder.dimension);
+  index.add(SENTENCES, model.encode(SENTENCES));
+  await writeWorkerProject(directory, { model: folder, index: await index.serialize() });
   const remove = (): Promise<void> => rm(directory, { recursive: true, force: true });
   return { directory, model, remove };
 }

@@ -90,8 +90,7 @@ it("the page is public, and the model and the sentences' files are not", async (
     "/model/model.safetensors",
     "/model/config.json",
     "/model/tokenizer.json",
-    "/search/texts.json",
-    "/search/vectors.safetensors",
+    "/search/index.safetensors",
     "/model%2Fmodel.safetensors",
     "//model/model.safetensors",
     "/x/../model/config.json",
@@ -112,11 +111,11 @@ it("wrangler.jsonc names the Worker, and its entry by a relative path", async ()
 });
 
 it("an asset that Cloudflare would refuse is refused when the project is written", async () => {
-  const index = { texts: ["x"], vectors: new Float32Array(7e6), dimension: 7e6 };
+  const index = new Uint8Array(28e6);
   const model = join(project.directory, "model");
   await expect(
     writeWorkerProject(join(project.directory, "large"), { model, index }),
-  ).rejects.toThrow("search/vectors.safetensors: 26.7 MiB, past the 25 MiB of a Worker's asset");
+  ).rejects.toThrow("search/index.safetensors: 26.7 MiB, past the 25 MiB of a Worker's asset");
 });
 
 it("a port in use is an error that names it", async () => {

@@ -1,0 +1,15 @@
+import type { Command } from "commander";
+import { SimCSE } from "../node/index.ts";
+
+export function addSimilarity(program: Command): void {
+  program
+    .command("similarity")
+    .description("the cosine of two texts")
+    .argument("<a>", "a text")
+    .argument("<b>", "another")
+    .requiredOption("--model <folder>", "model folder, f32 or int8")
+    .action(async (a: string, b: string, { model: folder }: { model: string }) => {
+      await using model = await SimCSE.load(folder, { threads: 1 });
+      console.log((await model.similarity(a, b)).toFixed(4));
+    });
+}

@@ -1,0 +1,58 @@
+/** How a model's vectors lie on the unit sphere: figures 2, 3, F.1 and G.1 of the SimCSE paper. */
+import { alignment, cosineScores, uniformity } from "./measures.ts";
+import type { GradedPair } from "./pairs.ts";
+import { secondMoment, symmetricEigen } from "./whitening.ts";
+
+/** Pairs graded above this are positives. */
+const POSITIVE = 4;
+/** Bands of grades, each with its upper end, and bins of cosines from -1 to 1. */
+const BANDS = [1, 2, 3, 4, 5] as const;
+const BINS = 40;
+
+export interface Geometry {
+  /** Of pairs graded above 4; lower is better, NaN without such pairs. */
+  readonly alignment: number;
+  /** Of all different sentences; lower is better. */
+  readonly uniformity: number;
+  /** Singular values of the matrix of unit vectors, falling, over the largest. */
+  readonly spectrum: readonly number[];
+  /** Pairs by cosine, in 40 equal bins from -1 to 1, for each band of grades from 0 to 5. */
+  readonly histograms: readonly { readonly grades: string; readonly counts: readonly number[] }[];
+}
+
+/** Measures the vectors of graded pairs, of any length, given for every sentence. */
+export function measureGeometry(
+  pairs: readonly GradedPair[],
+  rowOf: (text: string) => Float32Array,
+): Geometry {
+  const rows = [...new Set(pairs.flatMap(({ a, b }) => [a, b]))].map(rowOf);
+  const unit = rows.map((row) => {
+    const length = Math.hypot(...row) || 1;
+    return row.map((value) => value / length);
+  });
+  const values = symmetricEigen(secondMoment(unit, new Float64Array(unit[0]!.length))).values;
+  const largest = Math.sqrt(values[0]!);
+  const cosines = cosineScores(
+    pairs.map(({ a }) => rowOf(a)),
+    pairs.map(({ b }) => rowOf(b)),
+  );
+  const histograms = BANDS.map((high) => ({
+    grades: `${high - 1} to ${high}`,
+    counts: Array.from({ length: BINS }, () => 0),
+  }));
+  pairs.forEach(({ score }, i) => {
+    const band = Math.min(BANDS.length, Math.max(1, Math.ceil(score))) - 1;
+    const bin = Math.min(BINS - 1, Math.max(0, Math.floor(((cosines[i]! + 1) / 2) * BINS)));
+    histograms[band]!.counts[bin]!++;
+  });
+  return {
+    alignment: alignment(
+      pairs
+        .filter(({ score }) => score > POSITIVE)
+        .map(({ a, b }) => [rowOf(a), rowOf(b)] as const),
+    ),
+    uniformity: uniformity(rows),
+    spectrum: Array.from(values, (value) => Math.sqrt(Math.max(0, value)) / largest),
+    histograms,
+  };
+}

@@ -1,0 +1,78 @@
+/** The API in Node: model folders, threads and files. */
+import { availableParallelism } from "node:os";
+import type { FlatIndex, NewItem } from "../search/flat-index.ts";
+import type { TextIndex } from "../search/text-index.ts";
+import { type BuildOptions, configure, type ModelOptions, SentenceModel } from "../simcse.ts";
+import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import { compileKernels } from "./binaries.ts";
+import { readFileOr, writeFileAtomic } from "./files.ts";
+import { readModelFolder } from "./model-folder.ts";
+import { EncoderPool } from "./pool.ts";
+import { readLines } from "./text-files.ts";
+
+export * from "../index.ts";
+export { type ModelFolder, readModelFolder, writeModelFolder } from "./model-folder.ts";
+export { Team } from "./team.ts";
+
+export interface LoadOptions extends ModelOptions {
+  /** Threads that encode, at most as many as cores. Default: all cores. */
+  readonly threads?: number;
+}
+
+/** A sentence-embedding model on threads of its own; see `SentenceModel` for what it does. */
+export class SimCSE extends SentenceModel {
+  /**
+   * Loads a model folder. Threads that wait for texts do not keep the process alive, so `close` is only needed to end them
+   * earlier; `await using` does that at the end of a block.
+   *
+   *     await using model = await SimCSE.load("models/my-model", { threads: 2 });
+   *     const vector = await model.encode("A cat sleeps."); // Float32Array [dimension]
+   *
+   * @throws FormatError naming the file and what is wrong with it; RangeError for an option out of bounds
+   */
+  static async load(
+    folder: string,
+    { threads = availableParallelism(), ...options }: LoadOptions = {},
+  ): Promise<SimCSE> {
+    const { config, tensors, weightsFile, tokenizerJson } = await readModelFolder(folder);
+    const tokenizer = new Tokenizer(tokenizerJson);
+    const pool = await EncoderPool.start(
+      configure(config, options),
+      tensors,
+      weightsFile,
+      Math.min(threads, availableParallelism()),
+    );
+    try {
+      return new SimCSE(pool, tokenizer, await compileKernels("edge"));
+    } catch (error) {
+      await pool.close();
+      throw error;
+    }
+  }
+
+  /**
+   * An index over texts, or over the lines of a UTF-8 file.
+   *
+   *     const index = await model.buildIndex("corpus.txt", { precision: "int8" });
+   *     await saveIndex(index, "corpus.index");
+   */
+  override async buildIndex(
+    textsOrFile: readonly NewItem[] | string,
+    options: BuildOptions = {},
+  ): Promise<TextIndex> {
+    if (typeof textsOrFile !== "string") return super.buildIndex(textsOrFile, options);
+    const texts: string[] = [];
+    for await (const line of readLines(textsOrFile)) texts.push(line);
+    return super.buildIndex(texts, options);
+  }
+
+  /** An index that `saveIndex` wrote, over texts of this model. */
+  async loadIndex(file: string): Promise<TextIndex> {
+    return this.openIndex(await readFileOr(file, "an index"), file);
+  }
+}
+
+/** Writes an index to a file, as a whole or not at all. */
+export async function saveIndex(index: TextIndex | FlatIndex, file: string): Promise<void> {
+  await writeFileAtomic(file, await index.serialize());
+}

@@ -1,0 +1,144 @@
+/** A training run as one HTML page: it needs no network, no script and no other file. */
+import type { DevReport, StepReport } from "../train/trainer.ts";
+import { escapeXml, histogram, lineChart, scatterPath } from "./svg.ts";
+
+export interface TrainingRun {
+  readonly name: string;
+  /** Rows of a table, such as the options of the run. */
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly steps: readonly StepReport[];
+  readonly evaluations: readonly DevReport[];
+  /** How many different sentences have i tokens. */
+  readonly lengths: readonly number[];
+}
+
+/** Share of an older mean in the smooth curve of the loss. */
+const SMOOTHING = 0.98;
+
+export function trainingReport({
+  name,
+  settings,
+  steps,
+  evaluations,
+  lengths,
+}: TrainingRun): string {
+  const charts = [lossChart(steps)];
+  if (evaluations.length > 0) charts.push(devChart(evaluations), pathChart(evaluations));
+  charts.push(
+    lineChart(
+      [
+        {
+          name: "learning rate",
+          points: steps.map(({ step, learningRate }) => ({ x: step, y: learningRate })),
+        },
+      ],
+      { title: "Learning rate", description: "Learning rate by step.", x: "step", y: "rate" },
+    ),
+    histogram(lengths, {
+      title: "Tokens of a sentence",
+      description:
+        "How many different sentences have how many tokens; the last bar holds those that were cut.",
+      x: "tokens, specials included",
+      y: "sentences",
+    }),
+  );
+  const figures = charts.map(
+    (chart) => `<figure>${chart}<figcaption>${titleOf(chart)}</figcaption></figure>`,
+  );
+  const rows = Object.entries(settings).map(
+    ([key, value]) =>
+      `<tr><th scope="row">${escapeXml(key)}</th><td>${escapeXml(typeof value === "string" ? value : JSON.stringify(value))}</td></tr>`,
+  );
+  return `<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>${escapeXml(name)}</title>
+<style>
+:root { color-scheme: light dark; --chart-1: light-dark(#2563eb, #7aa8ff); --chart-2: light-dark(#b45309, #fbbf24); }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; }
+main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.5rem; }
+figure { margin: 0; } figcaption { text-align: center; } svg { width: 100%; }
+th { text-align: left; font-weight: normal; padding-right: 2rem; } td { overflow-wrap: anywhere; }
+</style>
+<h1>${escapeXml(name)}</h1>
+<p>${escapeXml(summary(steps, evaluations))}</p>
+<main>
+${figures.join("\n")}
+</main>
+<h2>Settings</h2>
+<table>
+${rows.join("\n")}
+</table>
+</html>
+`;
+}
+
+function lossChart(steps: readonly StepReport[]): string {
+  let mean = steps[0]?.loss ?? 0;
+  const smooth = steps.map(({ step, loss }) => {
+    mean = SMOOTHING * mean + (1 - SMOOTHING) * loss;
+    return { x: step, y: mean };
+  });
+  const most = steps.reduce((n, { rows, columns }) => Math.max(n, rows * (columns - 1)), 1);
+  return lineChart(
+    [
+      { name: "loss", points: steps.map(({ step, loss }) => ({ x: step, y: loss })) },
+      { name: "smooth", points: smooth },
+    ],
+    {
+      title: "Loss",
+      description: `Loss by step, with a moving mean. A model that guesses has ln ${most}.`,
+      x: "step",
+      y: "loss",
+      level: { name: `chance, ln ${most}`, y: Math.log(most) },
+    },
+  );
+}
+
+function devChart(evaluations: readonly DevReport[]): string {
+  return lineChart(
+    [
+      {
+        name: "Spearman",
+        points: evaluations.map(({ step, spearman }) => ({ x: step, y: spearman })),
+      },
+    ],
+    {
+      title: "Dev score",
+      description:
+        "Spearman correlation, times 100, of cosine and grade by step; higher is better.",
+      x: "step",
+      y: "Spearman × 100",
+    },
+  );
+}
+
+function pathChart(evaluations: readonly DevReport[]): string {
+  return scatterPath(
+    evaluations.map(({ step, alignment, uniformity }) => ({
+      x: uniformity,
+      y: alignment,
+      label: `step ${step}: alignment ${alignment.toFixed(3)}, uniformity ${uniformity.toFixed(3)}`,
+    })),
+    {
+      title: "Alignment and uniformity",
+      description: "One point for each evaluation, the first hollow; lower is better on both axes.",
+      x: "uniformity",
+      y: "alignment",
+    },
+  );
+}
+
+function summary(steps: readonly StepReport[], evaluations: readonly DevReport[]): string {
+  const last = steps.at(-1);
+  if (!last) return "No step yet.";
+  const text = `${last.step} of ${last.totalSteps} steps; last loss ${last.loss.toFixed(4)}.`;
+  if (evaluations.length === 0) return text;
+  const best = evaluations.reduce((a, b) => (b.spearman > a.spearman ? b : a));
+  return `${text} Best dev Spearman ${best.spearman.toFixed(2)} at step ${best.step}.`;
+}
+
+function titleOf(chart: string): string {
+  return /<title>(.*?)<\/title>/.exec(chart)![1]!;
+}

@@ -1,0 +1,7 @@
+/** Training without a command: what a step is, which sentences it sees, and what a checkpoint holds. */
+export * from "./checkpoint.ts";
+export * from "./data.ts";
+export * from "./initialize.ts";
+export * from "./schedule.ts";
+export * from "./step.ts";
+export * from "./trainer.ts";

@@ -1,0 +1,53 @@
+/** The examples of docs/api.md, each as a program of its own. */
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
+
+/** Where the package's entries are in the sources: what the tests import need not be built. */
+const ENTRIES: Readonly<Record<string, string>> = {
+  "simcse-edge": "src/node/index.ts",
+  "simcse-edge/edge": "src/edge.ts",
+  "simcse-edge/wasm/edge.wasm": "build/edge.wasm",
+};
+
+const directory = mkdtempSync(join(tmpdir(), "simcse-docs-"));
+beforeAll(async () => {
+  await writeTinyModel(join(directory, "models/my-model"), "int8");
+  writeFileSync(join(directory, "corpus.txt"), `${SENTENCES.join("\n")}\n`);
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const examples = Array.from(
+  readFileSync("docs/api.md", "utf8").matchAll(/^## (.*)$|^```ts\n([\s\S]*?)^```$/gm),
+)
+  .reduce<{ heading: string; code: string }[]>((found, [, heading, code]) => {
+    const last = found.at(-1);
+    if (heading !== undefined) return [...found, { heading, code: "" }];
+    return [...found, { heading: last!.heading, code: code! }];
+  }, [])
+  .filter(({ code }) => code !== "");
+
+describe("docs/api.md", () => {
+  it("has examples", () => {
+    expect(examples.length).toBeGreaterThan(8);
+  });
+
+  it.each(examples)("$heading: prints what it says", ({ code }) => {
+    const program = code.replaceAll(/"(simcse-edge[\w/.-]*)"/g, (_, name: string) =>
+      JSON.stringify(new URL(`../../${ENTRIES[name]}`, import.meta.url).href),
+    );
+    const file = join(directory, "example.ts");
+    writeFileSync(file, program);
+    const { stdout, stderr } = spawnSync(process.execPath, [file], {
+      cwd: directory,
+      encoding: "utf8",
+    });
+    const expected = Array.from(code.matchAll(/\/\/ → (.*)$/gm), ([, text]) => `${text}\n`);
+    expect(stderr).toBe("");
+    expect(stdout).toBe(expected.join(""));
+    expect(expected.length).toBeGreaterThan(0);
+  });
+});

@@ -1,0 +1,158 @@
+import { readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { Classifier, type Examples, PROTOCOLS } from "../../src/evaluate/classifier.ts";
+import {
+  parseClassFile,
+  parseMrpc,
+  parseSst,
+  parseTrec,
+  scoreTransfer,
+  stratifiedFolds,
+  transferFeatures,
+} from "../../src/evaluate/transfer.ts";
+import { compileKernels } from "../../src/node/binaries.ts";
+import { trainClassifier } from "../oracle/classifier.ts";
+
+const golden = JSON.parse(
+  readFileSync(new URL("../golden/evaluation.json", import.meta.url), "utf8"),
+).classifier as { rows: number[][]; labels: number[]; train: number; accuracy: number };
+const module = await compileKernels("node");
+const examples = (from: number, to: number): Examples => ({
+  rows: golden.rows.slice(from, to).map((row) => Float32Array.from(row)),
+  labels: golden.labels.slice(from, to),
+});
+const train = examples(0, golden.train);
+const test = examples(golden.train, golden.rows.length);
+
+describe("Classifier", () => {
+  // Tenacity -1 ends the training at the first check without progress; with a label that is no class that is the second.
+  it.each(["adam", "rmsprop"] as const)(
+    "with %s and λ has the weights of the float64 oracle to 1e-5 after 8 epochs",
+    (optimizer) => {
+      const classifier = new Classifier(
+        module,
+        { folds: 2, optimizer, batchSize: 64, tenacity: -1, epochSize: 8 },
+        6,
+        3,
+      );
+      classifier.fit(train, { rows: [train.rows[0]!], labels: [9] }, 1e-2);
+      const expected = trainClassifier(
+        train.rows.map((row) => [...row]),
+        train.labels,
+        3,
+        { l2: 1e-2, epochs: 8, batchSize: 64, optimizer },
+      );
+      classifier.parameters.forEach((row, c) =>
+        row.forEach((value, j) => expect(Math.abs(value - expected[c]![j]!)).toBeLessThan(1e-5)),
+      );
+    },
+  );
+
+  it.each(["adam", "rmsprop"] as const)(
+    "with %s is within 1 point of scikit-learn once it has converged",
+    (optimizer) => {
+      const protocol = { ...PROTOCOLS.test, optimizer, tenacity: -1, epochSize: 400 };
+      const classifier = new Classifier(module, protocol, 6, 3);
+      classifier.fit(train, train, 1e-5);
+      expect(Math.abs(classifier.score(test) - golden.accuracy)).toBeLessThan(0.01);
+    },
+  );
+
+  it("gives the same bits whatever it was trained on before", () => {
+    const classifier = new Classifier(module, PROTOCOLS.fast, 6, 3);
+    const held = examples(golden.train, golden.train + 50);
+    const first = [classifier.fit(train, held, 1e-3), ...classifier.parameters];
+    classifier.fit(test, train, 1e-5);
+    expect([classifier.fit(train, held, 1e-3), ...classifier.parameters]).toEqual(first);
+  });
+
+  it("takes dimensions and classes that are no multiples of 4, and batches that are cut short", () => {
+    const rows = Array.from({ length: 130 }, (_, i) =>
+      Float32Array.of(i % 2 === 0 ? 1 : -1, 0.5, i / 130),
+    );
+    const labels = rows.map((_, i) => i % 2);
+    const classifier = new Classifier(module, PROTOCOLS.test, 3, 2);
+    expect(classifier.fit({ rows, labels }, { rows, labels }, 1e-5)).toBe(1);
+    expect(classifier.predict(rows)).toEqual(labels);
+  });
+});
+
+describe("scoreTransfer", () => {
+  it("nests folds without a test set, and picks λ on dev with one", () => {
+    const classifier = new Classifier(module, PROTOCOLS.fast, 6, 3);
+    const nested = scoreTransfer({ train }, classifier, 5);
+    const split = scoreTransfer({ train, dev: train, test }, classifier, 5);
+    for (const { accuracy, devAccuracy } of [nested, split]) {
+      expect(Math.abs(accuracy - 100 * golden.accuracy)).toBeLessThan(6);
+      expect(Math.abs(devAccuracy - 100 * golden.accuracy)).toBeLessThan(6);
+    }
+    expect([nested.examples, split.examples]).toEqual([300, 300]);
+  });
+});
+
+describe("stratifiedFolds", () => {
+  it("partition the examples and share out each class evenly", () => {
+    const labels = Array.from({ length: 103 }, (_, i) => (i % 4 === 0 ? 1 : 0));
+    const folds = stratifiedFolds(labels, 10);
+    expect(folds.flatMap(([, fold]) => [...fold]).toSorted((a, b) => a - b)).toEqual(
+      labels.map((_, i) => i),
+    );
+    for (const [rest, fold] of folds) {
+      expect(rest.length + fold.length).toBe(103);
+      const ones = [...fold].filter((i) => labels[i] === 1).length;
+      expect(ones).toBeGreaterThanOrEqual(2);
+      expect(ones).toBeLessThanOrEqual(3);
+    }
+  });
+
+  it("refuse fewer examples than folds", () => {
+    expect(() => stratifiedFolds([0, 1], 5)).toThrow(
+      new RangeError("5 folds need as many examples, found 2"),
+    );
+  });
+});
+
+describe("transfer data", () => {
+  it("reads SentEval's four formats", () => {
+    expect(parseClassFile("good .\n\nfine \n", 1, "f")).toEqual({
+      texts: [["good ."], ["."], ["fine"]],
+      labels: [1, 1, 1],
+    });
+    expect(parseSst("good film\t1\nbad\t0\n", "f").labels).toEqual([1, 0]);
+    expect(parseTrec("NUM:dist How far ?\nABBR:exp What ?\n", "f")).toEqual({
+      texts: [["How far ?"], ["What ?"]],
+      labels: [5, 0],
+    });
+    expect(parseMrpc("Quality\t#1\n1\t7\t8\ta b\tc d\n", "f")).toEqual({
+      texts: [["a b", "c d"]],
+      labels: [1],
+    });
+  });
+
+  it("gives pairs |u - v| and u v as features, and texts their vector", () => {
+    const [u, v] = [Float32Array.of(1, -2), Float32Array.of(3, 4)];
+    expect([...transferFeatures([u, v])]).toEqual([2, 6, 3, -8]);
+    expect(transferFeatures([u])).toBe(u);
+  });
+
+  it.each([
+    [
+      "a label that is none",
+      () => parseSst("good\t2\n", "sst"),
+      /^sst:1: expected the label 0 or 1/,
+    ],
+    [
+      "a sentence cut off",
+      () => parseMrpc("head\n1\t7\t8\ta", "mrpc"),
+      /^mrpc:2: .*found "other fields"/,
+    ],
+    [
+      "an unknown class",
+      () => parseTrec("XX:y Why ?", "trec"),
+      /^trec:1: expected a class and a question/,
+    ],
+    ["an empty file", () => parseClassFile("\n", 0, "mr"), /^mr: .* found none; the file is empty/],
+  ])("refuses %s with file and line", (_, parse, message) => {
+    expect(parse).toThrow(message);
+  });
+});
