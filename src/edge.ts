@@ -36,7 +36,7 @@ export class SimCSE extends SentenceModel {
       );
       const tokenizer = new Tokenizer(parseJson(files, "tokenizer.json"));
       const { tensors } = parseSafetensors(files["model.safetensors"], "model.safetensors");
-      const memory = allocateEncoders(config, tensors, "model.safetensors");
+      const memory = allocateEncoders(kernels, config, tensors, "model.safetensors");
       return new SimCSE(new SentenceEncoder(kernels, config, memory), tokenizer, kernels);
     });
   }

@@ -41,7 +41,7 @@ export async function loadService(
   ]);
   const { tensors } = parseSafetensors(weights, WEIGHTS);
   const modelConfig = parseConfig(config, CONFIG);
-  const memory = allocateEncoders(modelConfig, tensors, WEIGHTS);
+  const memory = allocateEncoders(module, modelConfig, tensors, WEIGHTS);
   const encoder = new SentenceEncoder(module, modelConfig, memory);
   const name = (config as Record<string, unknown>)["_name_or_path"];
   return {

@@ -146,7 +146,7 @@ export function validateEncoder(c: EncoderConfig, name: string): void {
   }
 }
 
-/** Model types that are a BERT under other names, and where their position tables begin to be used. */
+/** Model types that are a BERT, but for the first rows of their position tables, which no text reaches. */
 const ROBERTA = ["roberta", "xlm-roberta", "camembert"] as const;
 const MODEL_TYPES = ["bert", "distilbert", ...ROBERTA, "static"] as const;
 

@@ -259,6 +259,34 @@ function secondLayer({ encoder, pooling }: ModelConfig): number | undefined {
   return undefined;
 }
 
+/** Whether a packed f32 weight is as large as the weight, and takes its place; others are packed at every call. */
+function isPacked({ outputs }: Linear): boolean {
+  return outputs % 8 === 0;
+}
+
+/** Packs the f32 weights of a model where they lie, once for all products; `scratch` is that of a forward pass. */
+export function packWeights(
+  k: InferenceKernels,
+  buffer: ArrayBufferLike,
+  model: InferenceModel,
+  scratch: Tensor,
+): void {
+  const layers = "layers" in model.tokens ? model.tokens.layers : [];
+  const linears = [
+    ...layers.flatMap(({ qkv, attention, up, down }) => [qkv, attention, up, down]),
+    ...model.modules.flatMap((module) => (module.type === "dense" ? [module.linear] : [])),
+  ];
+  for (const l of linears) {
+    if (l.dtype !== "f32" || !isPacked(l)) continue;
+    k.packLinear(scratch.ptr, l.weight.ptr, l.inputs, l.outputs);
+    new Uint8Array(buffer).copyWithin(
+      l.weight.ptr,
+      scratch.ptr,
+      scratch.ptr + 4 * l.inputs * l.outputs,
+    );
+  }
+}
+
 function applyLinear(
   k: InferenceKernels,
   y: Tensor,
@@ -268,8 +296,11 @@ function applyLinear(
   scratch: Tensor,
 ): void {
   // prettier-ignore
-  if (l.dtype === "f32") k.linearForward(y.ptr, x.ptr, l.weight.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
-  else k.linearInt8Forward(y.ptr, x.ptr, l.packed.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
+  if (l.dtype === "int8") k.linearInt8Forward(y.ptr, x.ptr, l.packed.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
+  // prettier-ignore
+  else if (isPacked(l)) k.linearPackedForward(y.ptr, x.ptr, l.weight.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
+  // prettier-ignore
+  else k.linearForward(y.ptr, x.ptr, l.weight.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
 }
 
 /** Sentence vectors [sequences, dimension], on the unit sphere if `normalize`. */

@@ -8,8 +8,9 @@ import {
   encode,
   type InferenceBuffers,
   type InferenceModel,
-  planInference,
+  packWeights,
   planInferenceBuffers,
+  planInference,
 } from "./inference.ts";
 import { loadWeights } from "./weights.ts";
 
@@ -39,18 +40,22 @@ export function planEncoders(config: ModelConfig, ranks: number): EncoderPlan {
 
 /**
  * A memory of exactly the size that `ranks` encoders need, with the weights in it; it is shared between threads if `shared`,
- * which only the node binary can use. `file` names the weights in errors.
+ * which only the node binary can use. `module` packs the weights; `file` names them in errors.
  * @throws FormatError naming a tensor that is absent or has another shape
  */
 export function allocateEncoders(
+  module: WebAssembly.Module,
   config: ModelConfig,
   tensors: ReadonlyMap<string, SafetensorsTensor>,
   file: string,
   { ranks = 1, shared = false }: { ranks?: number; shared?: boolean } = {},
 ): WebAssembly.Memory {
-  const { arena, model } = planEncoders(config, ranks);
+  const { arena, model, ranks: plans } = planEncoders(config, ranks);
   const memory = new WebAssembly.Memory({ initial: arena.pages, maximum: arena.pages, shared });
   loadWeights(memory.buffer, model.named, tensors, file);
+  const kernels = instantiate<InferenceKernels>(module, memory);
+  kernels.join(0, 1);
+  packWeights(kernels, memory.buffer, model, plans[0]!.buffers.scratch);
   return memory;
 }
 

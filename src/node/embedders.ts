@@ -1,6 +1,7 @@
 /** What `simcse eval` can measure: a model folder, the same with random weights, and a file of word vectors. */
 import { UsageError } from "../errors.ts";
 import { averageWords, readWordVectors, wordsOf } from "../evaluate/word-vectors.ts";
+import { poolingsOf } from "../model/config.ts";
 import { planParameters } from "../model/parameters.ts";
 import { storeWeights } from "../model/weights.ts";
 import { Arena } from "../runtime/arena.ts";
@@ -26,9 +27,9 @@ export async function openEmbedder(name: string): Promise<Embedder> {
   if (kind === "glove") return wordVectorEmbedder(path);
   const folder = await readModelFolder(path);
   const { encoder, tokenizer } = await openModel(kind === "random" ? randomized(folder) : folder);
-  const { pooling, dtype, maxLength } = folder.config;
+  const { dtype, maxLength } = folder.config;
   return {
-    pooling: [pooling].flat().join("+"),
+    pooling: poolingsOf(folder.config).join("+"),
     dtype,
     encode: async (texts) =>
       encoder.encode(
@@ -41,8 +42,9 @@ export async function openEmbedder(name: string): Promise<Embedder> {
 /** A folder's twin with the weights that `simcse init` gives: what an encoder knows before it has learnt anything. */
 function randomized(folder: ModelFolder): ModelFolder {
   const { config, path } = folder;
-  if (config.dtype !== "f32") {
-    throw new UsageError(`random:${path}: expected a model in f32, found ${config.dtype}`);
+  if (config.dtype !== "f32" || config.table) {
+    const found = config.table ? "a static model" : config.dtype;
+    throw new UsageError(`random:${path}: expected an encoder in f32, found ${found}`);
   }
   const arena = new Arena(64);
   const weights = planParameters(arena, config.encoder, config.pooling === "cls");

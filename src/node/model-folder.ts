@@ -278,8 +278,9 @@ export async function openModel(folder: ModelFolder): Promise<TextModel> {
     );
   }
   const prompt = promptOf(config);
-  const memory = allocateEncoders(config, folder.tensors, folder.weightsFile);
-  const encoder = new SentenceEncoder(await compileKernels("edge"), config, memory);
+  const kernels = await compileKernels("edge");
+  const memory = allocateEncoders(kernels, config, folder.tensors, folder.weightsFile);
+  const encoder = new SentenceEncoder(kernels, config, memory);
   return {
     encoder,
     tokenizer,

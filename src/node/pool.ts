@@ -78,7 +78,10 @@ export class EncoderPool implements Encoder {
       throw new RangeError(`threads ${threads}: expected a whole number from 1`);
     }
     const module = await compileKernels("node");
-    const memory = allocateEncoders(config, tensors, file, { ranks: threads, shared: true });
+    const memory = allocateEncoders(module, config, tensors, file, {
+      ranks: threads,
+      shared: true,
+    });
     const workers = Array.from({ length: threads }, (_, rank) => {
       const workerData: PoolRankData = { module, memory, config, rank, ranks: threads };
       return new Worker(ENTRY, { workerData, execArgv: [] }); // flags of this process, as --eval, are not for them

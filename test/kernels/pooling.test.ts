@@ -79,6 +79,26 @@ const normalizeForward =
     return { y, scales };
   };
 
+const averageForward =
+  (rows: number): Program<"y"> =>
+  (m) => {
+    const [a, b] = [5, 6].map((seed) => m.input(uniform(seed, rows * 12), rows, 12).ptr);
+    const y = m.output(rows, 12);
+    m.k.averageForward(y.ptr, a!, b!, rows * 12);
+    return { y };
+  };
+
+/** Puts [rows, 8] behind twelve columns of zeros, and takes the first four of the eight out again. */
+const copyColumns =
+  (rows: number): Program<"wide" | "narrow"> =>
+  (m) => {
+    const wide = m.input(new Float32Array(rows * 20), rows, 20);
+    const narrow = m.output(rows, 4);
+    m.k.copyColumns(wide.ptr + 4 * 12, m.input(uniform(7, rows * 8), rows, 8).ptr, rows, 8, 20, 8);
+    m.k.copyColumns(narrow.ptr, wide.ptr + 4 * 12, rows, 4, 4, 20);
+    return { wide, narrow };
+  };
+
 const NORMALIZED = [
   ...ROWS.map((rows) => ({ rows, cols: 12 })),
   ...[4, 8, 20, 384].map((cols) => ({ rows: 5, cols })),
@@ -102,38 +122,23 @@ describe.each(INFERENCE_TARGETS)("%s: pooling", (target) => {
 
   it.each(ROWS)("averageForward equals the float64 oracle, %s rows", (rows) => {
     const [a, b] = [uniform(5, rows * 12), uniform(6, rows * 12)];
-    const program: Program<"y"> = (m) => {
-      const y = m.output(rows, 12);
-      m.k.averageForward(y.ptr, m.input(a, rows, 12).ptr, m.input(b, rows, 12).ptr, rows * 12);
-      return { y };
-    };
     const y = Float64Array.from(a, (value, i) => (value + b[i]!) / 2);
-    expectClose(run(target, program), { y }, { absolute: 1e-7 });
-    expectSameBits(run(target, program), run("node", program), target);
+    expectClose(run(target, averageForward(rows)), { y }, { absolute: 1e-7 });
+    expectSameBits(run(target, averageForward(rows)), run("node", averageForward(rows)), target);
   });
 
   it.each(ROWS)("copyColumns concatenates, and truncates again, %s rows", (rows) => {
     const x = uniform(7, rows * 8);
-    const program: Program<"wide" | "narrow"> = (m) => {
-      const wide = m.input(new Float32Array(rows * 20), rows, 20);
-      const narrow = m.output(rows, 4);
-      m.k.copyColumns(wide.ptr + 4 * 12, m.input(x, rows, 8).ptr, rows, 8, 20, 8);
-      m.k.copyColumns(narrow.ptr, wide.ptr + 4 * 12, rows, 4, 4, 20);
-      return { wide, narrow };
-    };
-    const column = (i: number, cols: number): readonly [row: number, column: number] => [
-      Math.floor(i / cols),
-      i % cols,
-    ];
-    const { wide, narrow } = run(target, program);
-    wide.values.forEach((value, i) => {
-      const [row, j] = column(i, 20);
-      expect(value).toBe(j < 12 ? 0 : x[row * 8 + j - 12]);
-    });
-    narrow.values.forEach((value, i) => {
-      const [row, j] = column(i, 4);
-      expect(value).toBe(x[row * 8 + j]);
-    });
+    const { wide, narrow } = run(target, copyColumns(rows));
+    for (let row = 0; row < rows; row++) {
+      const copied = Array.from(x.subarray(8 * row, 8 * row + 8));
+      const zeros = Array.from({ length: 12 }, () => 0);
+      expect(Array.from(wide.values.subarray(20 * row, 20 * row + 20))).toEqual([
+        ...zeros,
+        ...copied,
+      ]);
+      expect(Array.from(narrow.values.subarray(4 * row, 4 * row + 4))).toEqual(copied.slice(0, 4));
+    }
   });
 
   it.each(NORMALIZED)(
@@ -195,6 +200,8 @@ describe("node: pooling by a team", () => {
         ...(isTrained(c) ? [[`poolingBackward ${c.name}`, backward(c)] as const] : []),
       ]),
       [`normalizeForward ${lengths.length}`, normalizeForward(lengths.length, 12)] as const,
+      [`averageForward ${lengths.length}`, averageForward(lengths.length)] as const,
+      [`copyColumns ${lengths.length}`, copyColumns(lengths.length)] as const,
     ]);
     await expectTeamInvariance(Object.fromEntries(programs));
   });

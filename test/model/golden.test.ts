@@ -16,7 +16,9 @@ function open(
   model: ModelConfig,
   weights: ReadonlyMap<string, SafetensorsTensor>,
 ): SentenceEncoder {
-  const memory = allocateEncoders(model, weights, "golden", { shared: target === "node" });
+  const memory = allocateEncoders(compiled(target), model, weights, "golden", {
+    shared: target === "node",
+  });
   return new SentenceEncoder(compiled(target), model, memory);
 }
 
