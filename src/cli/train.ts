@@ -21,7 +21,7 @@ import type { RunOptions, RunState } from "../train/checkpoint.ts";
 import { BatchOrder, readSource, Sequences, type Source, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
-import { flat } from "../train/step.ts";
+import { flat, SIMILARITIES, type Similarity } from "../train/step.ts";
 import {
   type DevReport,
   isFinished,
@@ -50,6 +50,8 @@ export interface TrainOptions {
   readonly weightDecay: number;
   readonly temperature: number;
   readonly hardNegativeWeight?: number;
+  readonly symmetric?: boolean;
+  readonly similarity?: Similarity;
   readonly hiddenDropout?: number;
   readonly attentionDropout?: number;
   /** False trains without any. */
@@ -102,6 +104,8 @@ export async function train(options: TrainOptions): Promise<RunState> {
       maxLength: options.maxLength,
       temperature: options.temperature,
       hardNegativeWeight: options.hardNegativeWeight ?? 0,
+      symmetric: options.symmetric ?? false,
+      similarity: options.similarity ?? "cos",
       dropout: options.dropout ?? true,
       seed: options.seed,
       beta1: 0.9,
@@ -447,6 +451,12 @@ export function addTrain(program: Command): void {
       "added to the logit of an anchor's own hard negative: the log of the paper's α",
       numberBetween(-100, 100),
       0,
+    )
+    .option("--symmetric", "the mean of the loss from sentences to positives and back")
+    .addOption(
+      new Option("--similarity <name>", "what is compared: cosines, or inner products")
+        .choices(SIMILARITIES)
+        .default("cos"),
     )
     .option("--hidden-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
     .option("--attention-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))

@@ -17,6 +17,9 @@ import { Arena, type Tensor } from "../runtime/arena.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 import { gradientNormScratch, infoNceScratch } from "../runtime/scratch.ts";
 
+export const SIMILARITIES = ["cos", "dot"] as const;
+export type Similarity = (typeof SIMILARITIES)[number];
+
 /** Everything that shapes a step, fixed for a whole run; plain data, so that it travels to ranks and into checkpoints. */
 export interface StepOptions {
   readonly encoder: EncoderConfig;
@@ -34,7 +37,7 @@ export interface StepOptions {
   /** The mean of the loss in both directions, anchors to keys and back, instead of the first alone; default false. */
   readonly symmetric?: boolean;
   /** What is compared: the cosine (default), or the inner product (the paper's ablation). */
-  readonly similarity?: "cos" | "dot";
+  readonly similarity?: Similarity;
   /** False trains without dropout noise. */
   readonly dropout: boolean;
   readonly seed: number;

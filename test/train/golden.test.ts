@@ -177,3 +177,32 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
     }
   });
 });
+
+describe("the step's objectives", () => {
+  it.each([
+    { symmetric: true },
+    { similarity: "dot", temperature: 1 },
+    { symmetric: true, similarity: "dot", temperature: 1 },
+  ] as const)(
+    "%o: ten small steps of plain descent along the gradient lower the loss",
+    (changes) => {
+      const { options, plan, k, buffer, write } = start("node", "avg", {
+        ...changes,
+        dropout: false,
+        maxGradientNorm: 0.1,
+      });
+      const [a, b] = golden.curve.batches as [number[][], number[][]];
+      const pairs = [...a.slice(0, 4), ...b.slice(0, 4)];
+      const losses = Array.from({ length: 10 }, (_, i) => {
+        trainStep(k, buffer, plan, options, {
+          rows: 4,
+          tokens: write(pairs),
+          step: i + 1,
+          learningRate: 1e-4,
+        });
+        return readLoss(buffer, plan).loss;
+      });
+      expect(losses.at(-1)!).toBeLessThan(losses[0]!);
+    },
+  );
+});
