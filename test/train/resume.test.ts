@@ -11,6 +11,8 @@ const folder = mkdtempSync(join(tmpdir(), "simcse-resume-"));
 const corpus = join(folder, "corpus.txt");
 const model = join(folder, "untrained");
 const STEPS = 120;
+/** How long a whole run takes here: kills fall inside it on any machine. */
+let wholeMs = 0;
 
 function simcse(...args: string[]): ChildProcess {
   return spawn(process.execPath, ["src/cli/main.ts", ...args], {
@@ -76,7 +78,9 @@ beforeAll(async () => {
   await succeeds(simcse("vocab", "--corpus", corpus, "--output", tokenizer, "--size", "200"));
   // prettier-ignore
   await succeeds(simcse("init", "--tokenizer", tokenizer, "--output", model, "--hidden", "64", "--intermediate", "128", "--pooling", "cls"));
+  const begun = performance.now();
   await succeeds(training("whole-1", 1));
+  wholeMs = performance.now() - begun;
 });
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
@@ -98,7 +102,7 @@ describe("a run", () => {
       let kills = 0;
       for (let attempt = 0; attempt < 4; attempt++) {
         const child = training(name, threads, "--resume");
-        const delay = 300 + random.below(900);
+        const delay = wholeMs * (0.3 + 0.6 * random.uniform());
         setTimeout(() => child.kill("SIGKILL"), delay);
         if ((await finished(child)).signal === "SIGKILL") kills++;
       }
@@ -124,7 +128,9 @@ describe("a run", () => {
 
   it("interrupted once finishes its step, saves, exits with 130 and says how to go on", async () => {
     const child = training("interrupted", 2);
-    child.stderr!.once("data", () => setTimeout(() => child.kill("SIGINT"), 400));
+    child.stderr!.on("data", (chunk: Buffer) => {
+      if (chunk.toString().includes("step 1/")) child.kill("SIGINT");
+    });
     const { code, errors } = await finished(child);
     expect(code, errors).toBe(130);
     expect(errors).toMatch(/stopped after step \d+ of 120; --resume continues/);
