@@ -85,7 +85,7 @@ async function table(
     }
     for (const threads of round > 0 && PEERS && peer ? [1, 2] : []) {
       // prettier-ignore
-      const { stdout } = spawnSync(process.env["SIMCSE_PYTHON"] ?? "python3", ["torch_train.py", "torch", peer!, String(threads), "eager", "ragged"], { cwd: PEERS, encoding: "utf8", env: { ...process.env, OPENBLAS_CORETYPE: "SKYLAKEX" } });
+      const { stdout } = spawnSync(process.env["SIMCSE_PYTHON"] ?? "python3", ["torch_train.py", "torch", peer!, String(threads), "eager", "ragged", "1"], { cwd: PEERS, encoding: "utf8", env: { ...process.env, OPENBLAS_CORETYPE: "SKYLAKEX", OPENBLAS_NUM_THREADS: String(threads) } });
       const found = /tok\/s (\d+)/.exec(stdout);
       if (found)
         add(`PyTorch, ${threads} thread${threads > 1 ? "s" : ""}`, Number(found[1]) / 1000);
