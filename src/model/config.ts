@@ -84,16 +84,19 @@ export function sizesOf(config: ModelConfig): { pooled: number; vector: number }
  * @throws RangeError for one that cannot
  */
 export function trainablePooling(config: ModelConfig, name: string): Pooling {
-  const refuse = (what: string): never => {
-    throw new RangeError(`${name}: ${what} cannot be trained; use one of ${POOLINGS.join(", ")}`);
+  const refuse = (what: string, remedy: string): never => {
+    throw new RangeError(`${name}: ${what} cannot be trained; ${remedy}`);
   };
-  if (config.table) return refuse("a static model");
-  if (config.dtype !== "f32") return refuse(`a model of ${config.dtype} weights`);
+  const poolings = `use one of ${POOLINGS.join(", ")}`;
+  if (config.table) return refuse("a static model", "start from an encoder");
+  if (config.dtype !== "f32") {
+    return refuse(`a model of ${config.dtype} weights`, "give the f32 folder it was made from");
+  }
   if (config.modules?.some((module) => module.type !== "normalize")) {
-    return refuse("pooling with modules after it");
+    return refuse("pooling with modules after it", poolings);
   }
   const found = POOLINGS.find((pooling) => pooling === poolingsOf(config).join());
-  return found ?? refuse(`pooling ${JSON.stringify(config.pooling)}`);
+  return found ?? refuse(`pooling ${JSON.stringify(config.pooling)}`, poolings);
 }
 
 /**
