@@ -11,7 +11,7 @@ import { pointwise } from "./pointwise.ts";
 import { search } from "./search.ts";
 import { step } from "./step.ts";
 
-const benches: Record<string, () => Table[] | Promise<Table[]>> = {
+const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   linear,
   int8,
   attention,
@@ -28,7 +28,7 @@ if (unknown !== undefined) {
   process.exit(2);
 }
 for (const name of names.length > 0 ? names : Object.keys(benches)) {
-  for (const table of await benches[name]!()) {
+  for await (const table of benches[name]!()) {
     if (process.argv.includes("--json")) console.log(JSON.stringify({ bench: name, ...table }));
     else print(table);
   }

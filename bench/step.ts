@@ -1,14 +1,12 @@
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
-import { join } from "node:path";
 import { writeBatch } from "../src/model/batch.ts";
 import type { EncoderConfig } from "../src/model/config.ts";
 import { Team } from "../src/node/team.ts";
 import { initializeWeights } from "../src/train/initialize.ts";
 import type { Figure, Table } from "./measure.ts";
 
-/** Folder with the PyTorch peer (`torch_train.py`, `inputs.json`); without it only our own rows are printed. */
-const PEERS = process.env["SIMCSE_PEERS"];
+/** A Python that has PyTorch, to measure `torch_step.py` in the same run; without it only our own rows are printed. */
+const PYTHON = process.env["SIMCSE_PYTHON"];
 const SENTENCES = 64;
 const ROUNDS = 5;
 
@@ -31,31 +29,23 @@ const encoder = (
 });
 
 /** A whole step of unsupervised SimCSE (64 sentences twice, dropout, InfoNCE, AdamW), by one thread and by two, in turn. */
-export async function step(): Promise<Table[]> {
-  return [
-    await table("one MiniLM layer (384, 12 heads)", undefined, encoder(1, 384, 12, 512)),
-    await table("tiny (2 x 128)", "tiny", encoder(2, 128, 2, 30522)),
-    await table("minilm (6 x 384)", "minilm", encoder(6, 384, 12, 30522)),
-  ];
+export async function* step(): AsyncGenerator<Table> {
+  yield await table("one MiniLM layer (384, 12 heads)", encoder(1, 384, 12, 512));
+  yield await table("tiny (2 x 128)", encoder(2, 128, 2, 30522));
+  yield await table("minilm (6 x 384)", encoder(6, 384, 12, 30522));
 }
 
-/** Sentences of real lengths: the peers' if they are there, else as many of a similar spread. */
+/** Token ids of sentences as long as real ones: 6 to 34 tokens, most of them short, 16 on average. */
 function sentences(vocabSize: number): number[][] {
-  const file = PEERS && join(PEERS, "inputs.json");
-  if (file && existsSync(file)) {
-    const ids = JSON.parse(readFileSync(file, "utf8")).cases.ragged64 as number[][];
-    return ids.map((sentence) => sentence.map((id) => id % vocabSize));
-  }
   return Array.from({ length: SENTENCES }, (_, i) =>
-    Array.from({ length: 6 + ((i * 7) % 20) }, (__, j) => (i * 31 + j * 17 + 1) % vocabSize),
+    Array.from(
+      { length: 6 + Math.floor(28 * (((i * 37) % SENTENCES) / SENTENCES) ** 1.8) },
+      (__, j) => (i * 31 + j * 17 + 5) % vocabSize,
+    ),
   );
 }
 
-async function table(
-  title: string,
-  peer: string | undefined,
-  config: EncoderConfig,
-): Promise<Table> {
+async function table(title: string, config: EncoderConfig): Promise<Table> {
   const once = sentences(config.vocabSize);
   const twice = [...once, ...once];
   const maxLength = Math.max(...once.map((ids) => ids.length));
@@ -83,12 +73,16 @@ async function table(
       if (round > 0)
         add(`${i + 1} thread${i > 0 ? "s" : ""}`, (steps * tokens) / (performance.now() - begun));
     }
-    for (const threads of round > 0 && PEERS && peer ? [1, 2] : []) {
-      // prettier-ignore
-      const { stdout } = spawnSync(process.env["SIMCSE_PYTHON"] ?? "python3", ["torch_train.py", "torch", peer!, String(threads), "eager", "ragged", "1"], { cwd: PEERS, encoding: "utf8", env: { ...process.env, OPENBLAS_CORETYPE: "SKYLAKEX", OPENBLAS_NUM_THREADS: String(threads) } });
-      const found = /tok\/s (\d+)/.exec(stdout);
-      if (found)
-        add(`PyTorch, ${threads} thread${threads > 1 ? "s" : ""}`, Number(found[1]) / 1000);
+    for (const threads of round > 0 && PYTHON ? [1, 2] : []) {
+      const { numLayers, hiddenSize, numHeads, vocabSize } = config;
+      const args = [numLayers, hiddenSize, numHeads, vocabSize, threads].map(String);
+      const { stdout, stderr, status } = spawnSync(PYTHON!, ["bench/torch_step.py", ...args], {
+        encoding: "utf8",
+        input: JSON.stringify(once.map(({ length }) => length)),
+        env: { ...process.env, OPENBLAS_NUM_THREADS: String(threads) },
+      });
+      if (status !== 0) throw new Error(`bench/torch_step.py failed: ${stderr}`);
+      add(`PyTorch, ${threads} thread${threads > 1 ? "s" : ""}`, Number(stdout) / 1000);
     }
   }
   await Promise.all(teams.map((team) => team.close()));
