@@ -4,14 +4,13 @@ import { parseSafetensors } from "../src/files/safetensors.ts";
 import { parseConfig } from "../src/model/config.ts";
 import { allocateEncoders, SentenceEncoder } from "../src/model/sentence-encoder.ts";
 import { FlatIndex } from "../src/search/flat-index.ts";
-import type { Encoder } from "../src/simcse.ts";
+import { SentenceModel } from "../src/simcse.ts";
 import { Tokenizer } from "../src/tokenizer/tokenizer.ts";
 
 export interface Service {
-  /** The name that clients call the model by. */
-  readonly model: string;
-  readonly tokenizer: Tokenizer;
-  readonly encoder: Encoder;
+  /** What clients call the model. */
+  readonly name: string;
+  readonly model: SentenceModel;
   /** Absent when there is nothing to search. */
   readonly index: FlatIndex | undefined;
 }
@@ -43,20 +42,13 @@ export async function loadService(
   const modelConfig = parseConfig(config, CONFIG);
   const memory = allocateEncoders(module, modelConfig, tensors, WEIGHTS);
   const encoder = new SentenceEncoder(module, modelConfig, memory);
+  const model = new SentenceModel(encoder, new Tokenizer(tokenizer), module);
   const name = (config as Record<string, unknown>)["_name_or_path"];
   return {
-    model: typeof name === "string" && name !== "" ? name : "simcse-edge",
-    tokenizer: parseTokenizer(tokenizer, modelConfig.encoder.vocabSize),
-    encoder,
+    name: typeof name === "string" && name !== "" ? name : "simcse-edge",
+    model,
     index: index && (await parseIndex(module, index, encoder.dimension)),
   };
-}
-
-function parseTokenizer(json: object, rows: number): Tokenizer {
-  const tokenizer = new Tokenizer(json);
-  if (tokenizer.vocabSize <= rows) return tokenizer;
-  const problem = `${tokenizer.vocabSize} token ids, but the model has only ${rows} word embeddings`;
-  throw new FormatError(`${TOKENIZER}: ${problem}; they do not belong together`);
 }
 
 async function parseIndex(

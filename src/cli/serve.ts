@@ -38,7 +38,7 @@ async function serve(options: ServeOptions): Promise<void> {
   const { model: folder, index: file, name, threads } = options;
   await using model = await SimCSE.load(folder, { threads });
   const index = file === undefined ? undefined : (await model.loadIndex(file)).index;
-  const service: Service = { model: name, tokenizer: model.tokenizer, encoder: model, index };
+  const service: Service = { name, model, index };
   const app = createApp(() => Promise.resolve(service), fetchPage);
   const server = createAdaptorServer({ fetch: app.fetch });
   server.listen(options.port, options.host);

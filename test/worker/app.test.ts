@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { truncate } from "../../src/quantize/embeddings.ts";
 import { FlatIndex } from "../../src/search/flat-index.ts";
+import { type Encoder, SentenceModel } from "../../src/simcse.ts";
 import { createApp } from "../../worker/app.ts";
 import { type FetchAsset, loadService, type Service } from "../../worker/service.ts";
 import {
@@ -88,13 +89,15 @@ describe("POST /v1/embeddings", () => {
 
   it("puts the model's default prompt before strings, as the library does, not before token ids", async () => {
     const config = {
-      ...service.encoder.config,
+      ...service.model.config,
       prompts: { query: "the " },
       defaultPrompt: "query",
     };
-    const encode = service.encoder.encode.bind(service.encoder);
-    const prompting = { ...service, encoder: { config, dimension: 64, encode } };
-    const prompted = createApp(() => Promise.resolve(prompting));
+    const { tokenizer, dimension } = service.model;
+    const encode: Encoder["encode"] = (ids, options) => service.model.encode(ids, options);
+    const module = await compileKernels("edge");
+    const model = new SentenceModel({ config, dimension, encode }, tokenizer, module);
+    const prompted = createApp(() => Promise.resolve({ ...service, model }));
     const { ids } = project.model.tokenizer.encode("the cat", MAX_LENGTH);
     const expected = Array.from(project.model.encode(["the cat"])[0]!);
     for (const input of ["cat", Array.from(ids)]) {
@@ -126,11 +129,11 @@ describe("POST /v1/embeddings", () => {
     expect(Float32Array.from(all[0]!.embedding)).toEqual(whole);
   });
 
-  it("takes 256 inputs, each with the vector it has alone", async () => {
-    const input = Array.from({ length: 256 }, (_, i) => SENTENCES[i % SENTENCES.length]!);
+  it("takes 2048 inputs, each with the vector it has alone", async () => {
+    const input = Array.from({ length: 2048 }, (_, i) => SENTENCES[i % SENTENCES.length]!);
     const { data } = await embed({ input });
-    expect(data).toHaveLength(256);
-    expect(data[255]!.embedding).toEqual((await embed({ input: input[255] })).data[0]!.embedding);
+    expect(data).toHaveLength(2048);
+    expect(data[2047]!.embedding).toEqual((await embed({ input: input[2047] })).data[0]!.embedding);
   });
 
   const long = "cat ".repeat(100);
@@ -146,7 +149,7 @@ describe("POST /v1/embeddings", () => {
     ["an empty token array among others", { input: [[5], []] }, "input[1]"],
     ["a mixed array", { input: ["a", 3] }, "input[1]"],
     ["a mixed token array", { input: [3, "a"] }, "input[1]"],
-    ["257 inputs", { input: Array.from({ length: 257 }, () => "a") }, "input"],
+    ["2049 inputs", { input: Array.from({ length: 2049 }, () => "a") }, "input"],
     ["a text of too many tokens", { input: long }, "input"],
     ["a text of too many tokens among others", { input: ["a", long] }, "input[1]"],
     ["too many token ids", { input: Array.from({ length: MAX_LENGTH + 1 }, () => 5) }, "input"],
@@ -172,8 +175,8 @@ describe("POST /v1/embeddings", () => {
     });
   });
 
-  it("refuses a body past 1 MB, whether its length is told or not", async () => {
-    const body = JSON.stringify({ input: "a".repeat(1_000_001) });
+  it("refuses a body past 2 MB, whether its length is told or not", async () => {
+    const body = JSON.stringify({ input: "a".repeat(2_000_001) });
     expect(await errorOf(await post("/v1/embeddings", body))).toMatchObject({ status: 413 });
     const stream = new Blob([body]).stream();
     const init = { method: "POST", body: stream, duplex: "half" };
@@ -183,9 +186,11 @@ describe("POST /v1/embeddings", () => {
 
   it("answers a vector that is not finite with 500, never with nulls", async () => {
     const silent = vi.spyOn(console, "error").mockImplementation(() => undefined);
-    const { config, dimension } = service.encoder;
-    const encoder = { config, dimension, encode: () => [new Float32Array(dimension).fill(NaN)] };
-    const broken = createApp(() => Promise.resolve({ ...service, encoder } as unknown as Service));
+    const { config, dimension, tokenizer } = service.model;
+    const encode = () => [new Float32Array(dimension).fill(NaN)];
+    const module = await compileKernels("edge");
+    const model = new SentenceModel({ config, dimension, encode }, tokenizer, module);
+    const broken = createApp(() => Promise.resolve({ ...service, model }));
     const response = await post("/v1/embeddings", { input: "a" }, broken);
     expect(await errorOf(response)).toMatchObject({ status: 500, type: "server_error" });
     silent.mockRestore();

@@ -63,7 +63,7 @@ it.each([
   ["bad JSON", "/v1/embeddings", "{nope", 400],
   ["an empty input", "/v1/embeddings", { input: [] }, 400],
   ["a text too long for the model", "/search", { query: "cat ".repeat(MAX_LENGTH) }, 400],
-  ["a body past 1 MB", "/v1/embeddings", { input: "a".repeat(1_000_001) }, 413],
+  ["a body past 2 MB", "/v1/embeddings", { input: "a".repeat(2_000_001) }, 413],
   ["an unknown route", "/v2/embeddings", {}, 404],
   ["a wrong method", "/info", {}, 405],
 ])("workerd answers %s as an error of OpenAI's", async (_, path, body, status) => {

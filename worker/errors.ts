@@ -1,0 +1,66 @@
+/** What goes wrong, and how each dialect says it. */
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+
+export interface ErrorDetails {
+  /** The field that is wrong, such as `input[3]`. */
+  readonly param?: string | null;
+  /** What programs tell errors apart by. */
+  readonly code?: string | null;
+  /** Seconds after which the same request may succeed. */
+  readonly retryAfter?: number;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** An answer that is an error. `status` is OpenAI's; `inDialect` translates it. */
+export class ApiError extends Error {
+  readonly status: ContentfulStatusCode;
+  readonly param: string | null;
+  readonly code: string | null;
+  readonly headers: Readonly<Record<string, string>>;
+
+  constructor(
+    status: ContentfulStatusCode,
+    message: string,
+    { param = null, code = null, retryAfter, headers = {} }: ErrorDetails = {},
+  ) {
+    super(message);
+    this.status = status;
+    this.param = param;
+    this.code = code;
+    const retry = retryAfter === undefined ? {} : { "retry-after": String(retryAfter) };
+    this.headers = { ...headers, ...retry };
+  }
+}
+
+/** Code of an input without content, which TEI tells apart from other errors. */
+export const EMPTY = "empty_input";
+
+/** Routes of Hugging Face's text-embeddings-inference; all others speak as OpenAI does. */
+const TEI_ROUTES = new Set(["/embed", "/similarity", "/tokenize", "/info", "/metrics"]);
+
+/** Status and body of an error, as clients of the route at `path` read it. */
+export function inDialect(
+  path: string,
+  { status, message, param, code }: ApiError,
+): { status: ContentfulStatusCode; body: object } {
+  if (!TEI_ROUTES.has(path)) {
+    return { status, body: { error: { message, type: openAiType(status), param, code } } };
+  }
+  const error_type = code === EMPTY ? "Empty" : (TEI_TYPES[status] ?? "Validation");
+  return {
+    status: status === 400 && code !== EMPTY ? 422 : status,
+    body: { error: message, error_type },
+  };
+}
+
+/** TEI has six types; every refusal that has none of its own is a Validation. */
+const TEI_TYPES: Readonly<Record<number, string>> = {
+  429: "Overloaded",
+  500: "Backend",
+  503: "Unhealthy",
+};
+
+function openAiType(status: number): string {
+  if (status >= 500) return "server_error";
+  return status === 429 ? "requests" : "invalid_request_error";
+}
