@@ -10,6 +10,11 @@
  *
  *   qkv dqkv [tokens, 3 · hidden]    O dO [tokens, hidden]    logSumExp [heads, tokens]    headDim % 4 == 0
  *   offsets [sequences + 1] int32    a row of P draws the bits of row token · heads + head
+ *
+ * Where only the first token of each sequence asks, its queries lie apart, and no sequence is empty:
+ *
+ *   queries dQueries [sequences, hidden]    qkv dqkv are kv dkv [tokens, 2 · hidden]
+ *   O dO [sequences, hidden]    logSumExp [heads, sequences]
  */
 import { RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
 import { exp4, expShifted8, log4 } from "./math";
@@ -77,6 +82,7 @@ function scaleRow(row: usize, bytes: usize, scale: f32): void {
 function forward<Rounding>(
   context: usize,
   logSumExp: usize,
+  queries: usize,
   qkv: usize,
   offsets: usize,
   sequences: usize,
@@ -92,8 +98,9 @@ function forward<Rounding>(
   assert((headDim & 3) == 0, "headDim must be a multiple of 4");
   const hidden = heads * headDim;
   const stride = hidden << 2;
-  const qkvStride = stride * 3;
-  const tokens = <usize>load<u32>(offsets + (sequences << 2));
+  const kvStride = queries ? stride * 2 : stride * 3;
+  const qStride = queries ? stride : kvStride;
+  const askers = queries ? sequences : <usize>load<u32>(offsets + (sequences << 2));
   const scale = <f32>1 / sqrt<f32>(<f32>headDim);
   const threshold = dropThreshold(rate);
 
@@ -110,19 +117,25 @@ function forward<Rounding>(
     const start = <usize>load<u32>(offsets + (sequence << 2));
     const length = <usize>load<u32>(offsets + (sequence << 2), 4) - start;
     assert(length <= maxLength, "a sequence is longer than maxLength");
-    const q = qkv + start * qkvStride + ((head * headDim) << 2);
+    assert(!queries || length > 0, "a sequence without a first token");
+    const asking: usize = queries ? 1 : length;
+    const asker = queries ? sequence : start; // its row in O
+    const column = (head * headDim) << 2;
+    const v = qkv + (start + 1) * kvStride - stride + column;
+    const k = v - stride;
+    const q = queries ? queries + asker * stride + column : k - stride;
     const rowStride = scoreStride(length);
 
-    packAlone(packedK, q + stride, qkvStride, headDim, length, true);
+    packAlone(packedK, k, kvStride, headDim, length, true);
     scaleRow(packedK, packedBytes(headDim, length), scale);
-    packAlone(packedV, q + stride * 2, qkvStride, length, headDim, false);
-    for (let i: usize = 0; i < length; i += ROWS) {
-      const rows = min(ROWS, length - i);
+    packAlone(packedV, v, kvStride, length, headDim, false);
+    for (let i: usize = 0; i < asking; i += ROWS) {
+      const rows = min(ROWS, asking - i);
       multiplyAlone<Rounding>(
         scores,
         rowStride,
-        q + i * qkvStride,
-        qkvStride,
+        q + i * qStride,
+        qStride,
         false,
         packedK,
         rows,
@@ -132,20 +145,20 @@ function forward<Rounding>(
         own,
       );
       for (let row: usize = 0; row < rows; row++) {
-        const token = start + i + row;
+        const r = i + row;
         softmaxRow<Rounding>(
           scores + row * rowStride,
           length,
           inverses + (row << 2),
-          logSumExp ? logSumExp + ((head * tokens + token) << 2) : 0,
+          logSumExp ? logSumExp + ((head * askers + asker + r) << 2) : 0,
           threshold,
           seed,
           step,
           site,
-          token * heads + head,
+          (start + r) * heads + head,
         );
       }
-      const o = context + (start + i) * stride + ((head * headDim) << 2);
+      const o = context + (asker + i) * stride + column;
       multiplyAlone<Rounding>(
         o,
         stride,
@@ -190,6 +203,7 @@ function backwardScratch(maxLength: usize, headDim: usize): usize {
 export function attentionForward(
   context: usize,
   logSumExp: usize,
+  queries: usize,
   qkv: usize,
   offsets: usize,
   sequences: usize,
@@ -205,6 +219,7 @@ export function attentionForward(
   forward<Fused>(
     context,
     logSumExp,
+    queries,
     qkv,
     offsets,
     sequences,
@@ -222,6 +237,7 @@ export function attentionForward(
 /** Computes O without dropout, with the same bits on every target: the attention of quantised models. */
 export function attentionExactForward(
   context: usize,
+  queries: usize,
   qkv: usize,
   offsets: usize,
   sequences: usize,
@@ -233,6 +249,7 @@ export function attentionExactForward(
   forward<Exact>(
     context,
     0,
+    queries,
     qkv,
     offsets,
     sequences,
@@ -289,10 +306,12 @@ function dot(a: usize, b: usize, n: usize): f32 {
   return sumLanes(sum);
 }
 
-/** Overwrites dqkv. Blocks of rows add to dK and dV in order, all by the rank that owns the sequence and head. */
+/** Overwrites dqkv, and dQueries if queries are given. Blocks of rows add to dK and dV in order, all by the rank that owns the sequence and head. */
 export function attentionBackward(
+  dQueries: usize,
   dqkv: usize,
   dContext: usize,
+  queries: usize,
   qkv: usize,
   context: usize,
   logSumExp: usize,
@@ -310,8 +329,9 @@ export function attentionBackward(
   assert((headDim & 3) == 0, "headDim must be a multiple of 4");
   const hidden = heads * headDim;
   const stride = hidden << 2;
-  const qkvStride = stride * 3;
-  const tokens = <usize>load<u32>(offsets + (sequences << 2));
+  const kvStride = queries ? stride * 2 : stride * 3;
+  const qStride = queries ? stride : kvStride;
+  const askers = queries ? sequences : <usize>load<u32>(offsets + (sequences << 2));
   const scale = <f32>1 / sqrt<f32>(<f32>headDim);
   const threshold = dropThreshold(rate);
 
@@ -330,25 +350,33 @@ export function attentionBackward(
     const start = <usize>load<u32>(offsets + (sequence << 2));
     const length = <usize>load<u32>(offsets + (sequence << 2), 4) - start;
     assert(length <= maxLength, "a sequence is longer than maxLength");
+    assert(!queries || length > 0, "a sequence without a first token");
+    const asking: usize = queries ? 1 : length;
+    const asker = queries ? sequence : start; // its row in O
     const column = (head * headDim) << 2;
-    const q = qkv + start * qkvStride + column;
-    const dq = dqkv + start * qkvStride + column;
+    const value = (start + 1) * kvStride - stride + column;
+    const v = qkv + value;
+    const k = v - stride;
+    const q = queries ? queries + asker * stride + column : k - stride;
+    const dv = dqkv + value;
+    const dk = dv - stride;
+    const dq = queries ? dQueries + asker * stride + column : dk - stride;
     const rowStride = scoreStride(length);
 
-    packAlone(columnsK, q + stride, qkvStride, headDim, length, true);
+    packAlone(columnsK, k, kvStride, headDim, length, true);
     scaleRow(columnsK, packedBytes(headDim, length), scale);
-    packAlone(columnsV, q + stride * 2, qkvStride, headDim, length, true);
-    packAlone(rowsK, q + stride, qkvStride, length, headDim, false);
-    for (let i: usize = 0; i < length; i += ROWS) {
-      const rows = min(ROWS, length - i);
-      const qi = q + i * qkvStride;
-      const dO = dContext + (start + i) * stride + column;
-      const o = context + (start + i) * stride + column;
+    packAlone(columnsV, v, kvStride, headDim, length, true);
+    packAlone(rowsK, k, kvStride, length, headDim, false);
+    for (let i: usize = 0; i < asking; i += ROWS) {
+      const rows = min(ROWS, asking - i);
+      const qi = q + i * qStride;
+      const dO = dContext + (asker + i) * stride + column;
+      const o = context + (asker + i) * stride + column;
       multiplyAlone<Fused>(
         p,
         rowStride,
         qi,
-        qkvStride,
+        qStride,
         false,
         columnsK,
         rows,
@@ -371,26 +399,26 @@ export function attentionBackward(
         own,
       );
       for (let row: usize = 0; row < rows; row++) {
-        const token = start + i + row;
+        const r = i + row;
         backwardRow(
           p + row * rowStride,
           dp + row * rowStride,
           length,
           scale,
-          load<f32>(logSumExp + ((head * tokens + token) << 2)),
+          load<f32>(logSumExp + ((head * askers + asker + r) << 2)),
           dot(dO + row * stride, o + row * stride, headDim),
           threshold,
           seed,
           step,
           site,
-          token * heads + head,
+          (start + r) * heads + head,
         );
       }
-      packAlone(rowsQ, qi, qkvStride, rows, headDim, false);
+      packAlone(rowsQ, qi, qStride, rows, headDim, false);
       packAlone(rowsDO, dO, stride, rows, headDim, false);
       multiplyAlone<Fused>(
-        dq + i * qkvStride,
-        qkvStride,
+        dq + i * qStride,
+        qStride,
         dp,
         rowStride,
         false,
@@ -402,8 +430,8 @@ export function attentionBackward(
         own,
       );
       multiplyAlone<Fused>(
-        dq + stride,
-        qkvStride,
+        dk,
+        kvStride,
         dp,
         rowStride,
         true,
@@ -415,8 +443,8 @@ export function attentionBackward(
         own,
       );
       multiplyAlone<Fused>(
-        dq + stride * 2,
-        qkvStride,
+        dv,
+        kvStride,
         p,
         rowStride,
         true,

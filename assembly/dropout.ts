@@ -5,6 +5,8 @@
  *   y = mask · x / (1 - p) (+ residual)        dx = mask · dy / (1 - p)
  *
  *   x y dx dy residual [rows, cols]    cols % 4 == 0    p is rounded to a multiple of 2⁻¹⁶; random.ts makes the mask
+ *   lines [rows] int32: the numbers by which rows draw bits, their own if absent. Rows that were picked out of a matrix draw
+ *   as they would there.
  */
 import { dropThreshold, keepMask, keepScale, philox } from "./random";
 import { barrier, begin, end } from "./team";
@@ -13,6 +15,7 @@ function dropout(
   y: usize,
   x: usize,
   residual: usize,
+  lines: usize,
   rows: usize,
   cols: usize,
   rate: f32,
@@ -27,8 +30,9 @@ function dropout(
   const stride = cols << 2;
   for (let row = begin(rows), last = end(rows); row < last; row++) {
     const offset = row * stride;
+    const line = lines ? <usize>load<u32>(lines + (row << 2)) : row;
     for (let j: usize = 0; j < stride; j += 16) {
-      if (threshold && !(j & 127)) philox(seed, step, site, row, j >> 7);
+      if (threshold && !(j & 127)) philox(seed, step, site, line, j >> 7);
       let v = v128.load(x + offset + j);
       if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask((j >> 4) & 7, thresholds));
       if (residual) v = f32x4.add(v, v128.load(residual + offset + j));
@@ -43,6 +47,7 @@ export function dropoutForward(
   y: usize,
   x: usize,
   residual: usize,
+  lines: usize,
   rows: usize,
   cols: usize,
   rate: f32,
@@ -50,13 +55,14 @@ export function dropoutForward(
   step: usize,
   site: usize,
 ): void {
-  dropout(y, x, residual, rows, cols, rate, seed, step, site);
+  dropout(y, x, residual, lines, rows, cols, rate, seed, step, site);
 }
 
 /** Overwrites dx; it may lie on dy. The same (seed, step, site) replay the bits of the forward pass. */
 export function dropoutBackward(
   dx: usize,
   dy: usize,
+  lines: usize,
   rows: usize,
   cols: usize,
   rate: f32,
@@ -64,5 +70,5 @@ export function dropoutBackward(
   step: usize,
   site: usize,
 ): void {
-  dropout(dx, dy, 0, rows, cols, rate, seed, step, site);
+  dropout(dx, dy, 0, lines, rows, cols, rate, seed, step, site);
 }

@@ -42,8 +42,8 @@ export function attention(): Table[] {
         const label = rate > 0 ? ", dropout" : "";
         // prettier-ignore
         cases.push(
-          { name: `${name} forward${label}`, work: FORWARD * products, run: () => k.attentionForward(t.context, t.logSumExp, t.qkv, t.offsets, lengths.length, maxLength, heads, headDim, rate, 1, 1, 1, t.scratch) },
-          { name: `${name} backward${label}`, work: BACKWARD * products, run: () => k.attentionBackward(t.dqkv, t.dContext, t.qkv, t.context, t.logSumExp, t.offsets, lengths.length, maxLength, heads, headDim, rate, 1, 1, 1, t.scratch) },
+          { name: `${name} forward${label}`, work: FORWARD * products, run: () => k.attentionForward(t.context, t.logSumExp, 0, t.qkv, t.offsets, lengths.length, maxLength, heads, headDim, rate, 1, 1, 1, t.scratch) },
+          { name: `${name} backward${label}`, work: BACKWARD * products, run: () => k.attentionBackward(0, t.dqkv, t.dContext, 0, t.qkv, t.context, t.logSumExp, t.offsets, lengths.length, maxLength, heads, headDim, rate, 1, 1, 1, t.scratch) },
         );
       }
     }

@@ -1,6 +1,9 @@
 /**
  * BERT's encoder with post-layer-norm residuals (Devlin et al. 2019), as a visible list of kernel calls: forward with
  * dropout, then its mirror image. Every rank of a team runs these functions over the same plan.
+ *
+ * Where a sentence's vector is that of its first token, the last layer is computed for first tokens only: they ask, all
+ * tokens answer with keys and values, and what follows attention has a row a sentence.
  */
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Kernels } from "../runtime/kernels.ts";
@@ -23,8 +26,10 @@ export interface DropoutKey {
   readonly enabled: boolean;
 }
 
+/** Of a layer of first tokens, all but `qkv` have a row a sequence. */
 interface LayerActivations {
-  readonly qkv: Tensor; // [tokens, 3 · hidden]
+  readonly queries: Tensor | undefined; // [sequences, hidden], where only first tokens ask
+  readonly qkv: Tensor; // [tokens, 3 · hidden], or keys and values alone: [tokens, 2 · hidden]
   readonly context: Tensor; // [tokens, hidden]
   readonly logSumExp: Tensor; // [heads, tokens]
   readonly attentionSum: Tensor; // before its layer norm
@@ -46,14 +51,14 @@ export interface Activations {
   readonly embeddingRstd: Tensor;
   readonly embedded: Tensor; // after layer norm and dropout
   readonly layers: readonly LayerActivations[];
+  readonly firsts: Tensor; // [sequences, hidden], the first tokens that enter a layer of them
   readonly branch: Tensor; // [tokens, hidden], the residual branch before dropout
-  readonly pooled: Tensor; // [sequences, hidden]
-  readonly headed: Tensor; // [sequences, hidden], after the head's linear layer, then after tanh
+  readonly pooled: Tensor; // [sequences, hidden], means, or what the head makes of first tokens
   readonly dPooled: Tensor;
-  readonly dHeaded: Tensor;
   readonly dOutput: Tensor; // [tokens, hidden], the gradient that travels down the residual stream
   readonly dSum: Tensor;
   readonly dContext: Tensor;
+  readonly dQueries: Tensor; // [sequences, hidden], of a layer of first tokens
   readonly dQkv: Tensor;
   readonly dUp: Tensor;
   readonly scratch: Tensor;
@@ -63,26 +68,37 @@ export function planActivations(
   arena: Arena,
   config: EncoderConfig,
   { tokens, sequences, maxLength }: BatchLimits,
+  pooling: Pooling,
   ranks: number,
 ): Activations {
   const { hiddenSize: hidden, intermediateSize: intermediate, numHeads } = config;
   const rows = (name: string, cols: number): Tensor => arena.tensor(name, tokens, cols);
   const vectors = (name: string): Tensor => arena.tensor(name, sequences, hidden);
-  const layers = Array.from({ length: config.numLayers }, (_, n) => ({
-    qkv: rows(`layer.${n}.qkv`, 3 * hidden),
-    context: rows(`layer.${n}.context`, hidden),
-    logSumExp: arena.tensor(`layer.${n}.logSumExp`, numHeads, tokens),
-    attentionSum: rows(`layer.${n}.attentionSum`, hidden),
-    attentionMean: arena.tensor(`layer.${n}.attentionMean`, tokens),
-    attentionRstd: arena.tensor(`layer.${n}.attentionRstd`, tokens),
-    attended: rows(`layer.${n}.attended`, hidden),
-    up: rows(`layer.${n}.up`, intermediate),
-    active: rows(`layer.${n}.active`, intermediate),
-    outputSum: rows(`layer.${n}.outputSum`, hidden),
-    outputMean: arena.tensor(`layer.${n}.outputMean`, tokens),
-    outputRstd: arena.tensor(`layer.${n}.outputRstd`, tokens),
-    output: rows(`layer.${n}.output`, hidden),
-  }));
+  const layer = (name: string, firsts: boolean): LayerActivations => {
+    const count = firsts ? sequences : tokens;
+    const plan = (part: string, ...cols: number[]): Tensor =>
+      arena.tensor(`${name}.${part}`, count, ...cols);
+    return {
+      queries: firsts ? plan("queries", hidden) : undefined,
+      qkv: rows(`${name}.qkv`, (firsts ? 2 : 3) * hidden),
+      context: plan("context", hidden),
+      logSumExp: arena.tensor(`${name}.logSumExp`, numHeads, count),
+      attentionSum: plan("attentionSum", hidden),
+      attentionMean: plan("attentionMean"),
+      attentionRstd: plan("attentionRstd"),
+      attended: plan("attended", hidden),
+      up: plan("up", intermediate),
+      active: plan("active", intermediate),
+      outputSum: plan("outputSum", hidden),
+      outputMean: plan("outputMean"),
+      outputRstd: plan("outputRstd"),
+      output: plan("output", hidden),
+    };
+  };
+  const firsts = pooling !== "avg";
+  const layers = Array.from({ length: config.numLayers }, (_, n) =>
+    layer(`layer.${n}`, firsts && n === config.numLayers - 1),
+  );
   const scratch = Math.max(
     linearScratch(tokens, hidden, 3 * hidden, ranks),
     linearScratch(tokens, hidden, intermediate, ranks),
@@ -96,14 +112,14 @@ export function planActivations(
     embeddingRstd: arena.tensor("embeddingRstd", tokens),
     embedded: rows("embedded", hidden),
     layers,
+    firsts: arena.tensor("firsts", firsts ? sequences : 0, hidden),
     branch: rows("branch", hidden),
     pooled: vectors("pooled"),
-    headed: vectors("headed"),
     dPooled: vectors("dPooled"),
-    dHeaded: vectors("dHeaded"),
     dOutput: rows("dOutput", hidden),
     dSum: rows("dSum", hidden),
     dContext: rows("dContext", hidden),
+    dQueries: arena.tensor("dQueries", firsts ? sequences : 0, hidden),
     dQkv: rows("dQkv", 3 * hidden),
     dUp: rows("dUp", intermediate),
     scratch: arena.scratch("scratch", scratch),
@@ -116,7 +132,14 @@ const attentionSite = (layer: number): number => 3 * layer + 1;
 const attendedSite = (layer: number): number => 3 * layer + 2;
 const outputSite = (layer: number): number => 3 * layer + 3;
 
-/** Token vectors of the last layer. */
+/** Modes of the pooling kernels. */
+const FIRST = 0;
+const MEAN = 1;
+
+/** Address of row `i`. */
+const row = ({ ptr, shape: [, cols = 1] }: Tensor, i: number): number => ptr + 4 * i * cols;
+
+/** Token vectors of the last layer, or of its first tokens alone. */
 export function encoderForward(
   k: Kernels,
   config: EncoderConfig,
@@ -142,24 +165,33 @@ export function encoderForward(
   {
     k.embeddingForward(a.embeddingSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, p.words.ptr, p.positions.ptr, p.types.ptr, tokens, hidden);
     k.layerNormForward(a.embedded.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, a.embeddingSum.ptr, p.gamma.ptr, p.beta.ptr, tokens, hidden, epsilon);
-    k.dropoutForward(a.embedded.ptr, a.embedded.ptr, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
+    k.dropoutForward(a.embedded.ptr, a.embedded.ptr, 0, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
   }
   let x = a.embedded;
   for (const [n, w] of p.layers.entries()) {
     const l = a.layers[n]!;
+    // The rows that go on from here, and what they are called by dropout, which knows them by their tokens.
+    const rows = l.queries ? sequences : tokens;
+    const lines = l.queries ? batch.offsets.ptr : 0;
+    const kv = l.queries ? hidden : 0; // the first output of the projection that all tokens need
     // prettier-ignore
     {
-      k.linearForward(l.qkv.ptr, x.ptr, w.qkvWeight.ptr, w.qkvBias.ptr, tokens, hidden, 3 * hidden, scratch);
-      k.attentionForward(l.context.ptr, l.logSumExp.ptr, l.qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
-      k.linearForward(a.branch.ptr, l.context.ptr, w.attentionWeight.ptr, w.attentionBias.ptr, tokens, hidden, hidden, scratch);
-      k.dropoutForward(l.attentionSum.ptr, a.branch.ptr, x.ptr, tokens, hidden, hiddenRate, seed, step, attendedSite(n));
-      k.layerNormForward(l.attended.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, w.attentionBeta.ptr, tokens, hidden, epsilon);
+      k.linearForward(l.qkv.ptr, x.ptr, row(w.qkvWeight, kv), row(w.qkvBias, kv), tokens, hidden, 3 * hidden - kv, scratch);
+      if (l.queries) {
+        k.poolingForward(a.firsts.ptr, x.ptr, batch.offsets.ptr, sequences, hidden, FIRST);
+        x = a.firsts;
+        k.linearForward(l.queries.ptr, x.ptr, w.qkvWeight.ptr, w.qkvBias.ptr, sequences, hidden, hidden, scratch);
+      }
+      k.attentionForward(l.context.ptr, l.logSumExp.ptr, l.queries?.ptr ?? 0, l.qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
+      k.linearForward(a.branch.ptr, l.context.ptr, w.attentionWeight.ptr, w.attentionBias.ptr, rows, hidden, hidden, scratch);
+      k.dropoutForward(l.attentionSum.ptr, a.branch.ptr, x.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n));
+      k.layerNormForward(l.attended.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, w.attentionBeta.ptr, rows, hidden, epsilon);
 
-      k.linearForward(l.up.ptr, l.attended.ptr, w.upWeight.ptr, w.upBias.ptr, tokens, hidden, inner, scratch);
-      k.geluForward(l.active.ptr, l.up.ptr, tokens * inner);
-      k.linearForward(a.branch.ptr, l.active.ptr, w.downWeight.ptr, w.downBias.ptr, tokens, inner, hidden, scratch);
-      k.dropoutForward(l.outputSum.ptr, a.branch.ptr, l.attended.ptr, tokens, hidden, hiddenRate, seed, step, outputSite(n));
-      k.layerNormForward(l.output.ptr, l.outputMean.ptr, l.outputRstd.ptr, l.outputSum.ptr, w.outputGamma.ptr, w.outputBeta.ptr, tokens, hidden, epsilon);
+      k.linearForward(l.up.ptr, l.attended.ptr, w.upWeight.ptr, w.upBias.ptr, rows, hidden, inner, scratch);
+      k.geluForward(l.active.ptr, l.up.ptr, rows * inner);
+      k.linearForward(a.branch.ptr, l.active.ptr, w.downWeight.ptr, w.downBias.ptr, rows, inner, hidden, scratch);
+      k.dropoutForward(l.outputSum.ptr, a.branch.ptr, l.attended.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n));
+      k.layerNormForward(l.output.ptr, l.outputMean.ptr, l.outputRstd.ptr, l.outputSum.ptr, w.outputGamma.ptr, w.outputBeta.ptr, rows, hidden, epsilon);
     }
     x = l.output;
   }
@@ -189,35 +221,44 @@ export function encoderBackward(
     const w = p.layers[n]!;
     const d = g.layers[n]!;
     const x = n > 0 ? a.layers[n - 1]!.output : a.embedded;
+    const rows = l.queries ? sequences : tokens;
+    const lines = l.queries ? batch.offsets.ptr : 0;
+    const kv = l.queries ? hidden : 0;
     // Two buffers take turns: the gradient of a sum stays as the residual's, its dropped copy goes through the branch.
     // prettier-ignore
     {
-      k.layerNormBackward(a.dSum.ptr, d.outputGamma.ptr, d.outputBeta.ptr, a.dOutput.ptr, l.outputSum.ptr, w.outputGamma.ptr, l.outputMean.ptr, l.outputRstd.ptr, tokens, hidden);
-      k.dropoutBackward(a.dOutput.ptr, a.dSum.ptr, tokens, hidden, hiddenRate, seed, step, outputSite(n));
-      k.linearBackwardWeight(d.downWeight.ptr, d.downBias.ptr, a.dOutput.ptr, l.active.ptr, tokens, inner, hidden, scratch);
-      k.linearBackwardInput(a.dUp.ptr, a.dOutput.ptr, w.downWeight.ptr, tokens, inner, hidden, 0, scratch);
-      k.geluBackward(a.dUp.ptr, a.dUp.ptr, l.up.ptr, tokens * inner);
-      k.linearBackwardWeight(d.upWeight.ptr, d.upBias.ptr, a.dUp.ptr, l.attended.ptr, tokens, hidden, inner, scratch);
-      k.linearBackwardInput(a.dSum.ptr, a.dUp.ptr, w.upWeight.ptr, tokens, hidden, inner, 1, scratch);
+      k.layerNormBackward(a.dSum.ptr, d.outputGamma.ptr, d.outputBeta.ptr, a.dOutput.ptr, l.outputSum.ptr, w.outputGamma.ptr, l.outputMean.ptr, l.outputRstd.ptr, rows, hidden);
+      k.dropoutBackward(a.dOutput.ptr, a.dSum.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n));
+      k.linearBackwardWeight(d.downWeight.ptr, d.downBias.ptr, a.dOutput.ptr, l.active.ptr, rows, inner, hidden, scratch);
+      k.linearBackwardInput(a.dUp.ptr, a.dOutput.ptr, w.downWeight.ptr, rows, inner, hidden, 0, scratch);
+      k.geluBackward(a.dUp.ptr, a.dUp.ptr, l.up.ptr, rows * inner);
+      k.linearBackwardWeight(d.upWeight.ptr, d.upBias.ptr, a.dUp.ptr, l.attended.ptr, rows, hidden, inner, scratch);
+      k.linearBackwardInput(a.dSum.ptr, a.dUp.ptr, w.upWeight.ptr, rows, hidden, inner, 1, scratch);
 
-      k.layerNormBackward(a.dOutput.ptr, d.attentionGamma.ptr, d.attentionBeta.ptr, a.dSum.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, tokens, hidden);
-      k.dropoutBackward(a.dSum.ptr, a.dOutput.ptr, tokens, hidden, hiddenRate, seed, step, attendedSite(n));
-      k.linearBackwardWeight(d.attentionWeight.ptr, d.attentionBias.ptr, a.dSum.ptr, l.context.ptr, tokens, hidden, hidden, scratch);
-      k.linearBackwardInput(a.dContext.ptr, a.dSum.ptr, w.attentionWeight.ptr, tokens, hidden, hidden, 0, scratch);
-      k.attentionBackward(a.dQkv.ptr, a.dContext.ptr, l.qkv.ptr, l.context.ptr, l.logSumExp.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
-      k.linearBackwardWeight(d.qkvWeight.ptr, d.qkvBias.ptr, a.dQkv.ptr, x.ptr, tokens, hidden, 3 * hidden, scratch);
-      k.linearBackwardInput(a.dOutput.ptr, a.dQkv.ptr, w.qkvWeight.ptr, tokens, hidden, 3 * hidden, 1, scratch);
+      k.layerNormBackward(a.dOutput.ptr, d.attentionGamma.ptr, d.attentionBeta.ptr, a.dSum.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, rows, hidden);
+      k.dropoutBackward(a.dSum.ptr, a.dOutput.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n));
+      k.linearBackwardWeight(d.attentionWeight.ptr, d.attentionBias.ptr, a.dSum.ptr, l.context.ptr, rows, hidden, hidden, scratch);
+      k.linearBackwardInput(a.dContext.ptr, a.dSum.ptr, w.attentionWeight.ptr, rows, hidden, hidden, 0, scratch);
+      k.attentionBackward(a.dQueries.ptr, a.dQkv.ptr, a.dContext.ptr, l.queries?.ptr ?? 0, l.qkv.ptr, l.context.ptr, l.logSumExp.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
+      if (l.queries) {
+        k.linearBackwardWeight(d.qkvWeight.ptr, d.qkvBias.ptr, a.dQueries.ptr, a.firsts.ptr, sequences, hidden, hidden, scratch);
+        k.linearBackwardInput(a.dOutput.ptr, a.dQueries.ptr, w.qkvWeight.ptr, sequences, hidden, hidden, 1, scratch);
+        k.copyColumns(a.dSum.ptr, a.dOutput.ptr, sequences, hidden, hidden, hidden);
+        k.poolingBackward(a.dOutput.ptr, a.dSum.ptr, batch.offsets.ptr, sequences, hidden, FIRST);
+      }
+      k.linearBackwardWeight(row(d.qkvWeight, kv), row(d.qkvBias, kv), a.dQkv.ptr, x.ptr, tokens, hidden, 3 * hidden - kv, scratch);
+      k.linearBackwardInput(a.dOutput.ptr, a.dQkv.ptr, row(w.qkvWeight, kv), tokens, hidden, 3 * hidden - kv, 1, scratch);
     }
   }
   // prettier-ignore
   {
-    k.dropoutBackward(a.dOutput.ptr, a.dOutput.ptr, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
+    k.dropoutBackward(a.dOutput.ptr, a.dOutput.ptr, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
     k.layerNormBackward(a.dSum.ptr, g.gamma.ptr, g.beta.ptr, a.dOutput.ptr, a.embeddingSum.ptr, p.gamma.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, tokens, hidden);
     k.embeddingBackward(g.words.ptr, g.positions.ptr, g.types.ptr, a.dSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, tokens, hidden);
   }
 }
 
-/** Sentence vectors [sequences, hidden] from token vectors. */
+/** Sentence vectors [sequences, hidden] from the vectors that `encoderForward` returned. */
 export function poolForward(
   k: Kernels,
   hidden: number,
@@ -225,26 +266,25 @@ export function poolForward(
   p: Parameters,
   a: Activations,
   batch: Batch,
-  tokenVectors: Tensor,
+  x: Tensor,
   sequences: number,
 ): Tensor {
-  k.poolingForward(
-    a.pooled.ptr,
-    tokenVectors.ptr,
-    batch.offsets.ptr,
-    sequences,
-    hidden,
-    pooling === "avg" ? 1 : 0,
-  );
-  if (pooling !== "cls") return a.pooled;
-  const head = p.head!;
+  const { pooled } = a;
   // prettier-ignore
-  k.linearForward(a.headed.ptr, a.pooled.ptr, head.weight.ptr, head.bias.ptr, sequences, hidden, hidden, a.scratch.ptr);
-  k.tanhForward(a.headed.ptr, a.headed.ptr, sequences * hidden);
-  return a.headed;
+  switch (pooling) {
+    case "avg":
+      k.poolingForward(pooled.ptr, x.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
+      return pooled;
+    case "cls":
+      k.linearForward(pooled.ptr, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, sequences, hidden, hidden, a.scratch.ptr);
+      k.tanhForward(pooled.ptr, pooled.ptr, sequences * hidden);
+      return pooled;
+    default:
+      return x;
+  }
 }
 
-/** From the gradient of the sentence vectors, in `a.dHeaded`, to that of the token vectors, in `a.dOutput`. */
+/** From the gradient of the sentence vectors, in `a.dPooled`, to that of the encoder's output, in `a.dOutput`. */
 export function poolBackward(
   k: Kernels,
   hidden: number,
@@ -255,24 +295,19 @@ export function poolBackward(
   batch: Batch,
   sequences: number,
 ): void {
-  let dPooled = a.dHeaded;
-  if (pooling === "cls") {
-    const head = p.head!;
-    const dHead = g.head!;
-    dPooled = a.dPooled;
-    // prettier-ignore
-    {
-      k.tanhBackward(a.dHeaded.ptr, a.dHeaded.ptr, a.headed.ptr, sequences * hidden);
-      k.linearBackwardWeight(dHead.weight.ptr, dHead.bias.ptr, a.dHeaded.ptr, a.pooled.ptr, sequences, hidden, hidden, a.scratch.ptr);
-      k.linearBackwardInput(dPooled.ptr, a.dHeaded.ptr, head.weight.ptr, sequences, hidden, hidden, 0, a.scratch.ptr);
-    }
+  const { dPooled, dOutput, pooled } = a;
+  const x = a.layers.at(-1)!.output;
+  // prettier-ignore
+  switch (pooling) {
+    case "avg":
+      k.poolingBackward(dOutput.ptr, dPooled.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
+      break;
+    case "cls":
+      k.tanhBackward(dPooled.ptr, dPooled.ptr, pooled.ptr, sequences * hidden);
+      k.linearBackwardWeight(g.head!.weight.ptr, g.head!.bias.ptr, dPooled.ptr, x.ptr, sequences, hidden, hidden, a.scratch.ptr);
+      k.linearBackwardInput(dOutput.ptr, dPooled.ptr, p.head!.weight.ptr, sequences, hidden, hidden, 0, a.scratch.ptr);
+      break;
+    default:
+      k.copyColumns(dOutput.ptr, dPooled.ptr, sequences, hidden, hidden, hidden);
   }
-  k.poolingBackward(
-    a.dOutput.ptr,
-    dPooled.ptr,
-    batch.offsets.ptr,
-    sequences,
-    hidden,
-    pooling === "avg" ? 1 : 0,
-  );
 }

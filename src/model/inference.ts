@@ -38,6 +38,8 @@ export type Linear = {
 
 interface InferenceLayer {
   readonly qkv: Linear;
+  /** The same in two, where first tokens alone ask and all tokens answer. */
+  readonly apart?: { readonly queries: Linear; readonly keysValues: Linear };
   readonly attention: Linear;
   readonly attentionGamma: Tensor;
   readonly attentionBeta: Tensor;
@@ -113,7 +115,46 @@ export function planInference(arena: Arena, config: ModelConfig): InferenceModel
     }
   });
   const pooler = head && ({ type: "dense", linear: head, tanh: true } as const);
-  return { tokens, modules: pooler ? [pooler, ...modules] : modules, named };
+  return {
+    tokens: poolsFirst(config) && "layers" in tokens ? withLayerOfFirsts(tokens) : tokens,
+    modules: pooler ? [pooler, ...modules] : modules,
+    named,
+  };
+}
+
+/**
+ * Whether a sentence's vector is that of its first token, so that the last layer is computed for first tokens only, as in
+ * `encoder.ts`. Its projection comes apart between panels of eight outputs.
+ */
+function poolsFirst(config: ModelConfig): boolean {
+  const { numLayers, hiddenSize } = config.encoder;
+  const pooling = poolingsOf(config).join();
+  const first = pooling === "cls" || pooling === "cls_before_pooler";
+  return first && numLayers > 0 && hiddenSize % 8 === 0;
+}
+
+function withLayerOfFirsts(weights: EncoderWeights): EncoderWeights {
+  const last = weights.layers.at(-1)!;
+  const { inputs: hidden } = last.qkv;
+  const queries = outputsOf(last.qkv, 0, hidden);
+  const keysValues = outputsOf(last.qkv, hidden, 3 * hidden);
+  const layer = { ...last, apart: { queries, keysValues } };
+  return { ...weights, layers: [...weights.layers.slice(0, -1), layer] };
+}
+
+/** The layer that computes outputs [from, to) of another, both multiples of 8: the same tensors, from a later address. */
+function outputsOf(l: Linear, from: number, to: number): Linear {
+  const part = (tensor: Tensor, each: number): Tensor =>
+    view(tensor, tensor.name, from * each, (to - from) * each);
+  const shape = { inputs: l.inputs, outputs: to - from, bias: part(l.bias, 1) };
+  if (l.dtype === "f32") return { ...shape, dtype: l.dtype, weight: part(l.weight, l.inputs) };
+  return {
+    ...shape,
+    dtype: l.dtype,
+    packed: part(l.packed, l.inputs),
+    scales: part(l.scales, 1),
+    sums: part(l.sums, 1),
+  };
 }
 
 /** What a plan of either dtype gives; modules add their tensors to `named`. */
@@ -204,6 +245,7 @@ export interface InferenceBuffers {
   readonly earlier: Tensor; // [tokens, hidden], a layer's output that pooling needs besides the last
   readonly branch: Tensor; // [tokens, hidden]
   readonly qkv: Tensor; // [tokens, 3 · hidden]
+  readonly queries: Tensor; // [sequences, hidden], where first tokens alone ask
   readonly context: Tensor; // [tokens, hidden]
   readonly up: Tensor; // [tokens, intermediate]
   readonly logSumExp: Tensor; // [heads, tokens]
@@ -240,6 +282,7 @@ export function planInferenceBuffers(
     earlier: arena.tensor("earlier", two, hidden),
     branch: arena.tensor("branch", layered, hidden),
     qkv: arena.tensor("qkv", layered, 3 * hidden),
+    queries: arena.tensor("queries", poolsFirst(config) ? sequences : 0, hidden),
     context: arena.tensor("context", layered, hidden),
     up: arena.tensor("up", layered, intermediate),
     logSumExp: arena.tensor("logSumExp", numHeads, layered),
@@ -273,7 +316,12 @@ export function packWeights(
 ): void {
   const layers = "layers" in model.tokens ? model.tokens.layers : [];
   const linears = [
-    ...layers.flatMap(({ qkv, attention, up, down }) => [qkv, attention, up, down]),
+    ...layers.flatMap(({ qkv, apart, attention, up, down }) => [
+      ...(apart ? [apart.queries, apart.keysValues] : [qkv]),
+      attention,
+      up,
+      down,
+    ]),
     ...model.modules.flatMap((module) => (module.type === "dense" ? [module.linear] : [])),
   ];
   for (const l of linears) {
@@ -325,7 +373,7 @@ export function encode(
   return sentenceVectors(k, config, m.modules, b, batch, x, size.sequences, normalize);
 }
 
-/** Token vectors [tokens, hidden]: of the last layer, or the average of two. */
+/** Vectors [tokens, hidden] of the last layer, or the average of two; or of first tokens alone, [sequences, hidden]. */
 function encodeTokens(
   k: InferenceKernels,
   config: ModelConfig,
@@ -338,7 +386,7 @@ function encodeTokens(
   const { hiddenSize: hidden, intermediateSize: intermediate } = config.encoder;
   const { numHeads: heads, layerNormEpsilon: epsilon } = config.encoder;
   const headDim = hidden / heads;
-  const { branch, qkv, context, up, scratch } = b;
+  const { branch, qkv, queries, context, up, scratch } = b;
   const second = secondLayer(config);
 
   let x = second === -1 ? b.earlier : b.x;
@@ -347,25 +395,33 @@ function encodeTokens(
   else k.embeddingForward(x.ptr, batch.tokenIds.ptr, batch.positions.ptr, m.words.ptr, m.positions.ptr, m.types.ptr, tokens, hidden);
   k.layerNormForward(x.ptr, 0, 0, x.ptr, m.gamma.ptr, m.beta.ptr, tokens, hidden, epsilon);
   for (const [n, l] of m.layers.entries()) {
-    applyLinear(k, qkv, x, l.qkv, tokens, scratch);
-    // prettier-ignore
-    if (config.dtype === "int8") k.attentionExactForward(context.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
-    else k.attentionForward(context.ptr, b.logSumExp.ptr, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, 0, 0, 0, 0, scratch.ptr);
-    applyLinear(k, branch, context, l.attention, tokens, scratch);
+    applyLinear(k, qkv, x, l.apart?.keysValues ?? l.qkv, tokens, scratch);
     // In place, unless pooling needs this layer's output, or the input of this layer, later.
-    const y = n === second ? b.earlier : b.x;
-    k.addForward(y.ptr, x.ptr, branch.ptr, tokens * hidden);
+    let y = n === second ? b.earlier : b.x;
+    let rows = tokens;
+    if (l.apart) {
+      k.poolingForward(b.vectors[0].ptr, x.ptr, batch.offsets.ptr, sequences, hidden, MODES.cls);
+      x = y = b.vectors[0];
+      rows = sequences;
+      applyLinear(k, queries, x, l.apart.queries, rows, scratch);
+    }
+    const asked = l.apart ? queries.ptr : 0;
+    // prettier-ignore
+    if (config.dtype === "int8") k.attentionExactForward(context.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
+    else k.attentionForward(context.ptr, b.logSumExp.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, 0, 0, 0, 0, scratch.ptr);
+    applyLinear(k, branch, context, l.attention, rows, scratch);
+    k.addForward(y.ptr, x.ptr, branch.ptr, rows * hidden);
     x = y;
     // prettier-ignore
-    k.layerNormForward(x.ptr, 0, 0, x.ptr, l.attentionGamma.ptr, l.attentionBeta.ptr, tokens, hidden, epsilon);
+    k.layerNormForward(x.ptr, 0, 0, x.ptr, l.attentionGamma.ptr, l.attentionBeta.ptr, rows, hidden, epsilon);
 
-    applyLinear(k, up, x, l.up, tokens, scratch);
-    if (config.dtype === "int8") k.geluExactForward(up.ptr, up.ptr, tokens * intermediate);
-    else k.geluForward(up.ptr, up.ptr, tokens * intermediate);
-    applyLinear(k, branch, up, l.down, tokens, scratch);
-    k.addForward(x.ptr, x.ptr, branch.ptr, tokens * hidden);
+    applyLinear(k, up, x, l.up, rows, scratch);
+    if (config.dtype === "int8") k.geluExactForward(up.ptr, up.ptr, rows * intermediate);
+    else k.geluForward(up.ptr, up.ptr, rows * intermediate);
+    applyLinear(k, branch, up, l.down, rows, scratch);
+    k.addForward(x.ptr, x.ptr, branch.ptr, rows * hidden);
     // prettier-ignore
-    k.layerNormForward(x.ptr, 0, 0, x.ptr, l.outputGamma.ptr, l.outputBeta.ptr, tokens, hidden, epsilon);
+    k.layerNormForward(x.ptr, 0, 0, x.ptr, l.outputGamma.ptr, l.outputBeta.ptr, rows, hidden, epsilon);
   }
   if (second !== undefined) k.averageForward(x.ptr, x.ptr, b.earlier.ptr, tokens * hidden);
   return x;
@@ -403,7 +459,8 @@ function sentenceVectors(
   const swap = (): void => {
     [y, other] = [other, y];
   };
-  const poolings = poolingsOf(config);
+  // First tokens come as they are, where their vectors belong.
+  const poolings = x === y ? [] : poolingsOf(config);
   let { pooled: size } = sizesOf(config);
   poolings.forEach((pooling, i) => {
     const alone = poolings.length === 1;

@@ -53,8 +53,10 @@ export interface Kernels extends InferenceKernels {
     cols: number,
   ): void;
   attentionBackward(
+    dQueries: Pointer,
     dqkv: Pointer,
     dContext: Pointer,
+    queries: Pointer,
     qkv: Pointer,
     context: Pointer,
     logSumExp: Pointer,
@@ -75,6 +77,7 @@ export interface Kernels extends InferenceKernels {
     y: Pointer,
     x: Pointer,
     residual: Pointer,
+    lines: Pointer,
     rows: number,
     cols: number,
     rate: number,
@@ -85,6 +88,7 @@ export interface Kernels extends InferenceKernels {
   dropoutBackward(
     dx: Pointer,
     dy: Pointer,
+    lines: Pointer,
     rows: number,
     cols: number,
     rate: number,
@@ -247,6 +251,7 @@ export interface InferenceKernels {
   attentionForward(
     context: Pointer,
     logSumExp: Pointer,
+    queries: Pointer,
     qkv: Pointer,
     offsets: Pointer,
     sequences: number,
@@ -261,6 +266,7 @@ export interface InferenceKernels {
   ): void;
   attentionExactForward(
     context: Pointer,
+    queries: Pointer,
     qkv: Pointer,
     offsets: Pointer,
     sequences: number,

@@ -87,7 +87,7 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
     second: planParameters(arena, encoder, head, "adam.second."),
     batch: planBatch(arena, limits),
     ids: arena.reserve("batch.ids", "I32", [sequences]),
-    activations: planActivations(arena, encoder, limits, ranks),
+    activations: planActivations(arena, encoder, limits, options.pooling, ranks),
     loss: arena.tensor("loss", 1),
     norm: arena.tensor("gradientNorm", 1),
     partials: arena.scratch(
@@ -154,7 +154,7 @@ export function trainStep(
   {
     k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, plan.units.ptr, keys(plan.units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), vectors.ptr, keys(vectors, hidden), plan.ids.ptr, keys(plan.ids, 1), rows, cols, hidden, temperature, hardNegativeWeight, cosine, plan.lossScratch.ptr);
     const units = cosine ? plan.units : vectors;
-    k.infoNceBackward(a.dHeaded.ptr, keys(a.dHeaded, hidden), plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, units.ptr, keys(units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), rows, cols, hidden, temperature, cosine, plan.lossScratch.ptr);
+    k.infoNceBackward(a.dPooled.ptr, keys(a.dPooled, hidden), plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, units.ptr, keys(units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), rows, cols, hidden, temperature, cosine, plan.lossScratch.ptr);
   }
   poolBackward(k, hidden, pooling, p, g, a, batch, sequences);
   encoderBackward(k, encoder, p, g, a, batch, size, maxLength, dropout);

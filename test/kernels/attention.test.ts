@@ -83,6 +83,7 @@ const forward =
     m.k.attentionForward(
       context.ptr,
       logSumExp.ptr,
+      0,
       m.input(qkv, tokens, 3 * heads * headDim).ptr,
       m.ints(offsetsOf(lengths)).ptr,
       lengths.length,
@@ -106,6 +107,7 @@ const exactForward =
     const context = m.output(tokens, heads * headDim);
     m.k.attentionExactForward(
       context.ptr,
+      0,
       m.input(qkv, tokens, 3 * heads * headDim).ptr,
       m.ints(offsetsOf(lengths)).ptr,
       lengths.length,
@@ -127,8 +129,10 @@ const backward =
     const hidden = heads * headDim;
     const dqkv = m.output(tokens, 3 * hidden);
     m.k.attentionBackward(
+      0,
       dqkv.ptr,
       m.input(dContextOf(c), tokens, hidden).ptr,
+      0,
       m.input(qkvOf(c), tokens, 3 * hidden).ptr,
       m.input(saved.context, tokens, hidden).ptr,
       m.input(saved.logSumExp, heads, tokens).ptr,
@@ -144,6 +148,49 @@ const backward =
       m.scratch(attentionBackwardScratch(maxLength, headDim, m.ranks)),
     );
     return { dqkv };
+  };
+
+/** Columns [from, to) of the first token of each sequence, or of every token. */
+function columns(
+  c: Case,
+  values: ArrayLike<number>,
+  from: number,
+  to: number,
+  first = false,
+): Float32Array {
+  const width = values.length / tokensOf(c);
+  const offsets = offsetsOf(c.lengths);
+  const tokens = first
+    ? c.lengths.map((_, s) => offsets[s]!)
+    : Array.from({ length: tokensOf(c) }, (_, t) => t);
+  return Float32Array.from(
+    tokens.flatMap((t) => Array.from(values).slice(t * width + from, t * width + to)),
+  );
+}
+
+/** Attention of first tokens alone: their queries apart, keys and values of all tokens. */
+const firsts =
+  (c: Case): Program<"context" | "logSumExp" | "exact" | "dQueries" | "dkv"> =>
+  (m) => {
+    const { lengths, heads, headDim, maxLength } = c;
+    const { rate, seed, step, site } = c.bits;
+    const [sequences, hidden] = [lengths.length, heads * headDim];
+    const queries = m.input(columns(c, qkvOf(c), 0, hidden, true), sequences, hidden).ptr;
+    const kv = m.input(columns(c, qkvOf(c), hidden, 3 * hidden), tokensOf(c), 2 * hidden).ptr;
+    const dContext = m.input(columns(c, dContextOf(c), 0, hidden, true), sequences, hidden).ptr;
+    const offsets = m.ints(offsetsOf(lengths)).ptr;
+    const [context, exact, dQueries] = [0, 1, 2].map(() => m.output(sequences, hidden));
+    const logSumExp = m.output(heads, sequences);
+    const dkv = m.output(tokensOf(c), 2 * hidden);
+    const scratch = forwardScratch(m, c);
+    const backwardScratch = m.scratch(attentionBackwardScratch(maxLength, headDim, m.ranks));
+    // prettier-ignore
+    {
+      m.k.attentionExactForward(exact!.ptr, queries, kv, offsets, sequences, maxLength, heads, headDim, scratch);
+      m.k.attentionForward(context!.ptr, logSumExp.ptr, queries, kv, offsets, sequences, maxLength, heads, headDim, rate, seed, step, site, scratch);
+      m.k.attentionBackward(dQueries!.ptr, dkv.ptr, dContext, queries, kv, context!.ptr, logSumExp.ptr, offsets, sequences, maxLength, heads, headDim, rate, seed, step, site, backwardScratch);
+    }
+    return { context: context!, logSumExp, exact: exact!, dQueries: dQueries!, dkv };
   };
 
 const ORACLES = CASES.map((c) => {
@@ -291,6 +338,49 @@ describe.each(TARGETS)("%s: attentionBackward", (target) => {
   });
 });
 
+describe.each(TARGETS)("%s: attention of first tokens", (target) => {
+  const cases = ORACLES.filter(({ c }) => !c.lengths.includes(0));
+
+  it.each(cases)("has the rows that it has among all tokens, bit for bit, $name", ({ c }) => {
+    const hidden = c.heads * c.headDim;
+    const { context, logSumExp, exact } = run(target, firsts(c));
+    const all = run(target, forward(c));
+    const rows = (values: ArrayLike<number>): { shape: number[]; values: Float32Array } => ({
+      shape: [c.lengths.length, hidden],
+      values: columns(c, values, 0, hidden, true),
+    });
+    const tokens = tokensOf(c);
+    const offsets = offsetsOf(c.lengths);
+    const lse = Float32Array.from({ length: c.heads * c.lengths.length }, (_, i) => {
+      const [head, s] = [Math.floor(i / c.lengths.length), i % c.lengths.length];
+      return all.logSumExp.values[head * tokens + offsets[s]!]!;
+    });
+    expectSameBits(
+      { context, logSumExp, exact },
+      {
+        context: rows(all.context.values),
+        logSumExp: { shape: logSumExp.shape, values: lse },
+        exact: rows(run(target, exactForward(c)).context.values),
+      },
+      target,
+    );
+  });
+
+  it.each(cases)("has the gradient of the oracle where other tokens get none, $name", (oracle) => {
+    const { c, masks } = oracle;
+    const hidden = c.heads * c.headDim;
+    const starts = new Set(offsetsOf(c.lengths));
+    const dContext = dContextOf(c).map((d, i) => (starts.has(Math.floor(i / hidden)) ? d : 0));
+    const dqkv = attentionBackward(dContext, qkvOf(c), c, masks());
+    const { dQueries, dkv } = run(target, firsts(c));
+    const expected = {
+      dQueries: columns(c, dqkv, 0, hidden, true),
+      dkv: columns(c, dqkv, hidden, 3 * hidden),
+    };
+    expectClose({ dQueries, dkv }, expected, CLOSE);
+  });
+});
+
 describe("node: attention by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     const shapes = [
@@ -306,6 +396,7 @@ describe("node: attention by a team", () => {
         [`attentionForward ${c.name}`, forward(c)],
         [`attentionExactForward ${c.name}`, exactForward(c)],
         [`attentionBackward ${c.name}`, backward(c, attention(qkvOf(c), c, masks))],
+        ...(c.lengths.includes(0) ? [] : [[`of first tokens ${c.name}`, firsts(c)] as const]),
       ] as const;
     });
     await expectTeamInvariance(Object.fromEntries(programs));

@@ -49,7 +49,7 @@ const forward =
     const residual = kind.endsWith("residual")
       ? m.input(uniform(2, rows * cols), rows, cols).ptr
       : 0;
-    m.k.dropoutForward(y.ptr, xs.ptr, residual, rows, cols, rate, seed, step, site);
+    m.k.dropoutForward(y.ptr, xs.ptr, residual, 0, rows, cols, rate, seed, step, site);
     return { y };
   };
 
@@ -59,7 +59,7 @@ const backward =
     const { rate, seed, step, site } = bits;
     const dy = m.input(uniform(3, rows * cols), rows, cols);
     const dx = inPlace ? dy : m.output(rows, cols);
-    m.k.dropoutBackward(dx.ptr, dy.ptr, rows, cols, rate, seed, step, site);
+    m.k.dropoutBackward(dx.ptr, dy.ptr, 0, rows, cols, rate, seed, step, site);
     return { dx };
   };
 
@@ -129,6 +129,33 @@ describe.each(TARGETS)("%s: dropout", (target) => {
   });
 });
 
+const LINES = [41, 0, 7, 64];
+
+/** Rows that were picked out of the 65 of a matrix. */
+const picked =
+  (bits: Bits): Program<"y" | "dx"> =>
+  (m) => {
+    const { rate, seed, step, site } = bits;
+    const [rows, cols] = [LINES.length, 68];
+    const lines = m.ints(LINES).ptr;
+    const ones = m.input(new Float32Array(rows * cols).fill(1), rows, cols).ptr;
+    const y = m.output(rows, cols);
+    const dx = m.output(rows, cols);
+    m.k.dropoutForward(y.ptr, ones, 0, lines, rows, cols, rate, seed, step, site);
+    m.k.dropoutBackward(dx.ptr, ones, lines, rows, cols, rate, seed, step, site);
+    return { y, dx };
+  };
+
+describe.each(TARGETS)("%s: dropout of picked rows", (target) => {
+  it("draws the bits that they have in their matrix", () => {
+    const c = shape(65, 68);
+    const { y } = run(target, forward(c, "plain", new Float32Array(65 * 68).fill(1)));
+    const rows = LINES.flatMap((line) => [...rowsOf(y, line, line + 1).values]);
+    const expected = { shape: [LINES.length, 68], values: Float32Array.from(rows) };
+    expectSameBits(run(target, picked(BITS)), { y: expected, dx: expected }, "picked rows");
+  });
+});
+
 describe("node: dropout by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     const programs = [0, 1, 2, 3, 64, 65].flatMap(
@@ -138,6 +165,6 @@ describe("node: dropout by a team", () => {
           [`dropoutBackward ${rows}`, backward(shape(rows, 36), true)],
         ] as const,
     );
-    await expectTeamInvariance(Object.fromEntries(programs));
+    await expectTeamInvariance({ ...Object.fromEntries(programs), picked: picked(BITS) });
   });
 });

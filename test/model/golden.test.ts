@@ -3,6 +3,7 @@ import { describe, expect, it } from "vitest";
 import { parseSafetensors, type SafetensorsTensor } from "../../src/files/safetensors.ts";
 import { type InferencePooling, type ModelConfig, parseConfig } from "../../src/model/config.ts";
 import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
+import { quantizeInt8 } from "../../src/quantize/quantize.ts";
 import { compiled, INFERENCE_TARGETS } from "../kernels/harness.ts";
 import { type Mode, pooling } from "../oracle/pooling.ts";
 
@@ -158,5 +159,24 @@ describe.skipIf(folders.length === 0)(`SentenceEncoder of larger models${title}`
         expect(error, `${name}, ${word}`).toBeLessThan(2e-5);
       }
     }
+  });
+});
+
+describe.each(INFERENCE_TARGETS)("%s: the last layer of first tokens alone", (target) => {
+  const quantized = quantizeInt8(compiled("node"), config, tensors, "golden");
+  const models = [
+    { name: "f32", model: config, weights: tensors },
+    { name: "int8", model: quantized.config, weights: new Map(quantized.tensors) },
+  ];
+
+  it.each(models)("gives the vectors of the whole layer, bit for bit, $name", (c) => {
+    const encode = (word: ModelConfig["pooling"]): Float32Array[] =>
+      open(target, { ...c.model, pooling: word }, c.weights).encode(golden.sentences, {
+        normalize: false,
+      });
+    const { hiddenSize } = config.encoder;
+    // "max" needs all tokens of the last layer, so that first tokens are computed among them.
+    const whole = encode(["cls_before_pooler", "max"]).map((vector) => vector.slice(0, hiddenSize));
+    expect(encode("cls_before_pooler")).toEqual(whole);
   });
 });
