@@ -1,6 +1,7 @@
 import { FormatError } from "./errors.ts";
 import type { ModelConfig } from "./model/config.ts";
 import { promptOf, type PromptOptions } from "./model/prompts.ts";
+import { BATCH_TOKENS } from "./model/sentence-encoder.ts";
 import {
   type Precision,
   quantizeEmbeddings,
@@ -246,6 +247,14 @@ export class SentenceModel {
     return Float32Array.from(a, (_, i) => index.score(vectors[i]!, i));
   }
 
+  /** Cosines [n] of a unit vector [dimension] with unit vectors [n][dimension]. */
+  cosines(vector: Float32Array, vectors: readonly Float32Array[]): Float32Array {
+    return this.#compare(
+      vectors.map(() => ""),
+      vectors,
+    ).scores(vector);
+  }
+
   /**
    * An index over texts.
    *
@@ -346,12 +355,18 @@ function isText(input: Text | readonly Text[]): input is Text {
   return typeof input === "string" || !Array.isArray(input) || typeof input[0] === "number";
 }
 
+/** Of English, about. */
+const CHARACTERS_PER_TOKEN = 4;
+
 /**
- * Positions of texts, neighbours in length together, in batches of about even work. The batch of the longest texts is the
+ * Positions of texts, neighbours in length together, in batches of about even work, none much longer than an encoder's own. The batch of the longest texts is the
  * last: taken first, it does not leave one thread busy when the others are done.
  */
 function batchesOf(texts: readonly Text[], batchSize: number, ranks: number): number[][] {
-  const workOf = (i: number): number => texts[i]!.length + 1; // characters, or tokens
+  const workOf = (i: number): number => {
+    const text = texts[i]!;
+    return 1 + (typeof text === "string" ? text.length / CHARACTERS_PER_TOKEN : text.length);
+  };
   const order = texts.map((_, i) => i).toSorted((i, j) => workOf(i) - workOf(j) || i - j);
   const share = order.reduce((sum, i) => sum + workOf(i), 0) / ranks;
   const batches: number[][] = [];
@@ -360,7 +375,7 @@ function batchesOf(texts: readonly Text[], batchSize: number, ranks: number): nu
   for (const i of order) {
     batch.push(i);
     work += workOf(i);
-    if (batch.length < batchSize && work < share) continue;
+    if (batch.length < batchSize && work < Math.min(share, BATCH_TOKENS)) continue;
     batches.push(batch);
     batch = [];
     work = 0;

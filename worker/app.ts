@@ -3,13 +3,17 @@
  * Request to Response that knows no runtime: `index.ts` runs it in a Worker, the command line in Node, the tests call it.
  */
 import { type Context, Hono } from "hono";
+import { cors } from "hono/cors";
 import { methodNotAllowed } from "hono/method-not-allowed";
+import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
+import { authenticate, type ClientVariables } from "./auth.ts";
 import { ApiError, inDialect } from "./errors.ts";
-import { DEFAULT_LIMITS, type Limits } from "./limits.ts";
+import { type Limits, Load, spend } from "./limits.ts";
 import { addOpenAi } from "./openai.ts";
 import { addSearch } from "./search.ts";
 import type { FetchAsset, Service } from "./service.ts";
+import type { Settings } from "./settings.ts";
 import { addTei } from "./tei.ts";
 
 const LOAD_RETRY_SECONDS = 10;
@@ -17,16 +21,20 @@ const LOAD_RETRY_SECONDS = 10;
 /** Public files, by the path they are asked for. */
 const PAGE = ["/", "/search.js", "/style.css", "/icon.svg"];
 
+export type App = Hono<ClientVariables>;
+
 /** What the routes work with. */
 export interface Api {
   /** The model, loaded once for all requests. */
   readonly service: () => Promise<Service>;
   readonly limits: Limits;
+  readonly load: Load;
 }
 
 /**
  * The app over a model that is loaded when a request first needs it. `fetchPage` answers the paths of the search page;
- * without it there is none.
+ * without it there is none. Anybody may ask for the health and, unless the server is closed, for the page, which shows
+ * nothing by itself; all else is for whom `settings.access` allows.
  *
  * | route                 |                                                                                  |
  * | --------------------- | -------------------------------------------------------------------------------- |
@@ -36,52 +44,84 @@ export interface Api {
  * | `GET /info`           | `model`, `dimension`, `max_length`, `pooling`, `dtype`, `sentences` in the index |
  * | `GET /health`         | 200 once the model is loaded, 503 while it cannot be                             |
  */
-export function createApp(loadService: () => Promise<Service>, fetchPage?: FetchAsset): Hono {
-  const app = new Hono();
+export function createApp(
+  loadService: () => Promise<Service>,
+  { access, limits, corsOrigins, rateLimit }: Settings,
+  fetchPage?: FetchAsset,
+): App {
+  const app: App = new Hono<ClientVariables>();
+  app.use(requestId(), secureHeaders(SECURE_HEADERS));
+  if (corsOrigins.length > 0) {
+    app.use(
+      cors({
+        origin: [...corsOrigins],
+        allowMethods: ["GET", "POST", "DELETE"],
+        allowHeaders: ["Authorization", "Content-Type"],
+        exposeHeaders: ["Retry-After", "X-Request-Id"],
+        maxAge: 600,
+      }),
+    );
+  }
   app.use(
-    secureHeaders({
-      contentSecurityPolicy: {
-        defaultSrc: ["'none'"],
-        scriptSrc: ["'self'"],
-        styleSrc: ["'self'"],
-        imgSrc: ["'self'"],
-        connectSrc: ["'self'"],
-        baseUri: ["'none'"],
-        formAction: ["'none'"],
-        frameAncestors: ["'none'"],
-      },
-      xFrameOptions: "DENY",
-    }),
     methodNotAllowed({
       app,
       onMethodNotAllowed: (c, methods) => {
         const allow = methods.join(", ");
+        const details = { code: "method_not_supported", headers: { allow } };
         const message = `${c.req.method} ${c.req.path}: expected ${allow}`;
-        return answer(c, new ApiError(405, message, { headers: { Allow: allow } }));
+        return answer(c, new ApiError(405, message, details));
       },
     }),
   );
   app.notFound((c) => answer(c, new ApiError(404, `${c.req.path}: no such route`)));
   app.onError((cause, c) => {
     if (cause instanceof ApiError) return answer(c, cause);
-    console.error(cause);
+    // The client has left; nobody will read this.
+    if (c.req.raw.signal.aborted) return new Response(null, { status: 499 });
+    logWithoutText(cause);
     return answer(c, new ApiError(500, "internal error"));
   });
 
-  const api: Api = { service: sharedLoad(loadService), limits: DEFAULT_LIMITS };
+  const load = new Load(limits);
+  const api: Api = { service: sharedLoad(loadService), limits, load };
+  app.get("/health", async (c) => {
+    await api.service();
+    return c.json({ status: "ok" });
+  });
+  if (fetchPage && access.kind !== "closed") addPage(app, fetchPage);
+
+  app.use(authenticate(access), async (c, next) => {
+    if (rateLimit) await spend(rateLimit, c.get("client"));
+    c.header("cache-control", "no-store");
+    await load.admit(next);
+  });
   addOpenAi(app, api);
   addTei(app, api);
   addSearch(app, api);
-
-  if (fetchPage) {
-    for (const path of PAGE) {
-      app.get(path, async (c) => {
-        const file = await fetchPage(path);
-        return file.ok ? new Response(file.body, file) : c.notFound();
-      });
-    }
-  }
   return app;
+}
+
+const SECURE_HEADERS: Parameters<typeof secureHeaders>[0] = {
+  contentSecurityPolicy: {
+    defaultSrc: ["'none'"],
+    scriptSrc: ["'self'"],
+    styleSrc: ["'self'"],
+    imgSrc: ["'self'"],
+    connectSrc: ["'self'"],
+    baseUri: ["'none'"],
+    formAction: ["'none'"],
+    frameAncestors: ["'none'"],
+  },
+  xFrameOptions: "DENY",
+};
+
+function addPage(app: App, fetchPage: FetchAsset): void {
+  for (const path of PAGE) {
+    app.get(path, async (c) => {
+      const file = await fetchPage(path);
+      return file.ok ? new Response(file.body, file) : c.notFound();
+    });
+  }
 }
 
 /** All requests share one load. A failure is tried once more, and never kept. */
@@ -101,4 +141,12 @@ function sharedLoad(loadService: () => Promise<Service>): () => Promise<Service>
 function answer(c: Context, error: ApiError): Response {
   const { status, body } = inDialect(c.req.path, error);
   return c.json(body, status, error.headers);
+}
+
+/** Where an error came from. Its message may quote a client's text, unless it is one of ours for what cannot happen. */
+function logWithoutText({ name, message, stack = "" }: Error): void {
+  const frames = stack.slice(Math.max(0, stack.indexOf("\n    at ")));
+  console.error(
+    `${name}: ${message.startsWith("internal:") ? message : "(message withheld)"}${frames}`,
+  );
 }

@@ -5,6 +5,9 @@ import type { EncodeOptions, SentenceModel, TokenIds } from "../src/simcse.ts";
 import { ApiError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 
+/** What a client wants a vector of. */
+export type Input = string | readonly number[];
+
 export const Text: v.GenericSchema<string> = v.pipe(
   v.string("expected a string"),
   v.nonEmpty("must not be empty"),
@@ -14,68 +17,162 @@ const Ids = v.pipe(
   v.nonEmpty("must not be empty"),
 );
 
+/** A list of what a schema describes, of as many inputs as a request may have. */
+export const listOf = <S extends v.GenericSchema>(
+  schema: S,
+  { inputs }: Limits,
+): v.GenericSchema<v.InferInput<S>[], v.InferOutput<S>[]> =>
+  v.pipe(
+    v.array(schema, "expected an array"),
+    v.nonEmpty("must not be empty"),
+    v.maxLength(inputs, (issue) => `expected at most ${inputs}, found ${issue.received}`),
+  );
+
 /** One text or many, each a string or token ids. The first element decides, so that errors name the odd one out. */
-export const inputSchema = ({
-  inputs,
-}: Limits): v.GenericSchema<unknown, (string | readonly number[])[]> =>
+export const inputSchema = (limits: Limits): v.GenericSchema<Input | Input[], Input[]> =>
   v.lazy((input) => {
-    if (typeof input === "string") {
+    const one = typeof input === "string" ? Text : Ids;
+    if (typeof input === "string" || (Array.isArray(input) && typeof input[0] === "number")) {
       return v.pipe(
-        Text,
+        one as v.GenericSchema<Input>,
         v.transform((text) => [text]),
       );
     }
-    if (!Array.isArray(input))
+    if (!Array.isArray(input)) {
       return v.never("expected a string, an array of strings or token ids");
-    if (typeof input[0] === "number") {
-      return v.pipe(
-        Ids,
-        v.transform((ids) => [ids]),
-      );
     }
-    return v.pipe(
-      v.array<typeof Text | typeof Ids>(Array.isArray(input[0]) ? Ids : Text),
-      v.nonEmpty("must not be empty"),
-      v.maxLength(inputs, (issue) => `expected at most ${inputs}, found ${issue.received}`),
-    );
+    return listOf<v.GenericSchema<Input>>(Array.isArray(input[0]) ? Ids : Text, limits);
   });
 
-/** Token ids that the model will take, of texts or token ids that a client sent as `param`. */
-export function tokenize(
-  model: SentenceModel,
-  inputs: readonly (string | readonly number[])[],
-  param: string,
-  options: PromptOptions = {},
-): TokenIds[] {
-  const {
-    maxLength,
-    encoder: { vocabSize },
-  } = model.config;
-  return inputs.map((input, i) => {
-    const fail = (message: string): never => {
-      const name = inputs.length === 1 ? param : `${param}[${i}]`;
-      throw new ApiError(400, `${name}: ${message}`, { param: name });
-    };
-    if (typeof input === "string") {
-      const encoding = model.tokenizer.encode(promptOf(model.config, options) + input, maxLength);
-      return encoding.truncated
-        ? fail(`longer than the model's ${maxLength} tokens`)
-        : encoding.ids;
-    }
-    if (input.length > maxLength) fail(`longer than the model's ${maxLength} tokens`);
-    const alien = input.find((id) => id < 0 || id >= vocabSize);
-    if (alien !== undefined) fail(`token id ${alien} is outside the vocabulary of ${vocabSize}`);
-    return input;
-  });
+export interface TokenizeOptions extends PromptOptions {
+  /** Field of the request that the inputs came in, for errors. */
+  readonly param: string;
+  /** The end that is cut off a text that is too long; without it such a text is refused. */
+  readonly truncate?: "left" | "right" | undefined;
+  readonly signal: AbortSignal;
 }
 
-/** Vectors of token ids, each checked: JSON would turn a NaN into null. */
+/** Characters that are tokenized between two looks at what else is going on. */
+const TURN_CHARACTERS = 65_536;
+
+/**
+ * Token ids that the model will take.
+ * @throws ApiError naming the input that is too long or has an id that is none, or for more tokens in sum than the limit
+ */
+export async function tokenize(
+  model: SentenceModel,
+  inputs: readonly Input[],
+  limits: Limits,
+  { param, truncate, signal, ...prompt }: TokenizeOptions,
+): Promise<TokenIds[]> {
+  const prefix = promptOf(model.config, prompt);
+  const texts: TokenIds[] = [];
+  let characters = 0;
+  let tokens = 0;
+  for (const [i, input] of inputs.entries()) {
+    const name = inputs.length === 1 ? param : `${param}[${i}]`;
+    const ids = tokenizeOne(
+      model,
+      typeof input === "string" ? prefix + input : input,
+      name,
+      truncate,
+    );
+    tokens += ids.length;
+    if (tokens > limits.tokens) {
+      const message = `more than ${limits.tokens} tokens in sum; send fewer at a time`;
+      throw new ApiError(400, `${param}: ${message}`, { param });
+    }
+    texts.push(ids);
+    characters += input.length;
+    if (characters > TURN_CHARACTERS) {
+      await new Promise((turn) => setTimeout(turn));
+      signal.throwIfAborted();
+      characters = 0;
+    }
+  }
+  return texts;
+}
+
+function tokenizeOne(
+  { config, tokenizer }: SentenceModel,
+  input: Input,
+  name: string,
+  truncate: "left" | "right" | undefined,
+): TokenIds {
+  const { maxLength } = config;
+  const fail = (message: string): never => {
+    throw new ApiError(400, `${name}: ${message}`, { param: name });
+  };
+  const tooLong = `longer than the model's ${maxLength} tokens`;
+  if (typeof input === "string") {
+    if (truncate === "left") return tokenizer.encodeEnd(input, maxLength);
+    const { ids, truncated } = tokenizer.encode(input, maxLength);
+    if (truncated && truncate === undefined) fail(tooLong);
+    // Only a static model can have nothing to add up.
+    const { table } = config;
+    if (table && ids.every((id) => id === table.ignoredId))
+      fail("has no word that the model knows");
+    return ids;
+  }
+  const { vocabSize } = config.encoder;
+  const alien = input.find((id) => id < 0 || id >= vocabSize);
+  if (alien !== undefined) fail(`token id ${alien} is outside the vocabulary of ${vocabSize}`);
+  if (input.length <= maxLength) return input;
+  if (truncate === undefined) fail(tooLong);
+  return truncate === "left" ? input.slice(-maxLength) : input.slice(0, maxLength);
+}
+
+/**
+ * Vectors of token ids: JSON would turn a component that is no number into null, and a vector of zeros is near nothing.
+ * @throws Error for a vector of which either is true
+ */
 export async function embed(
   model: SentenceModel,
   tokenIds: readonly TokenIds[],
-  options: EncodeOptions = {},
+  options: EncodeOptions,
 ): Promise<Float32Array[]> {
   const vectors = await model.encode(tokenIds, options);
-  if (vectors.every((vector) => vector.every(Number.isFinite))) return vectors;
-  throw new Error("internal: an embedding is not finite");
+  for (const vector of vectors) {
+    const largest = vector.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
+    if (!(largest > 0 && largest < Infinity)) {
+      throw new Error("internal: an embedding is zero or not finite");
+    }
+  }
+  return vectors;
+}
+
+/** What clients of different services call the two sides of a search. */
+const PURPOSES: Readonly<Record<string, readonly string[]>> = {
+  query: ["query"],
+  search_query: ["query"],
+  document: ["document", "passage"],
+  passage: ["document", "passage"],
+  search_document: ["document", "passage"],
+};
+export const INPUT_TYPES: readonly string[] = Object.keys(PURPOSES);
+
+/**
+ * The prompt by a name of the model's own, or by the purpose of a text; a model without a prompt for it needs none.
+ * @throws ApiError for a name that the model does not have
+ */
+export function promptFor(
+  { config }: SentenceModel,
+  { name, inputType }: { name?: string | null | undefined; inputType?: string | undefined },
+): PromptOptions {
+  const prompts = config.prompts ?? {};
+  if (name !== undefined && name !== null) {
+    if (Object.hasOwn(prompts, name)) return { promptName: name };
+    const known = Object.keys(prompts).join(", ") || "none";
+    throw new ApiError(400, `prompt_name: the model's are ${known}`, { param: "prompt_name" });
+  }
+  if (inputType === undefined) return {};
+  const found = PURPOSES[inputType]!.find((purpose) => Object.hasOwn(prompts, purpose));
+  return found === undefined ? { prompt: "" } : { promptName: found };
+}
+
+/** @throws ApiError for fewer dimensions than one, or more than the model has */
+export function expectDimensions({ dimension }: SentenceModel, dimensions: number): void {
+  if (dimensions >= 1 && dimensions <= dimension) return;
+  const message = `dimensions: expected 1 to ${dimension}, found ${dimensions}`;
+  throw new ApiError(400, message, { param: "dimensions" });
 }

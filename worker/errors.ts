@@ -8,6 +8,8 @@ export interface ErrorDetails {
   readonly code?: string | null;
   /** Seconds after which the same request may succeed. */
   readonly retryAfter?: number;
+  /** An input without content, which TEI tells apart from other errors. */
+  readonly empty?: boolean;
   readonly headers?: Readonly<Record<string, string>>;
 }
 
@@ -16,24 +18,23 @@ export class ApiError extends Error {
   readonly status: ContentfulStatusCode;
   readonly param: string | null;
   readonly code: string | null;
+  readonly empty: boolean;
   readonly headers: Readonly<Record<string, string>>;
 
   constructor(
     status: ContentfulStatusCode,
     message: string,
-    { param = null, code = null, retryAfter, headers = {} }: ErrorDetails = {},
+    { param = null, code = null, retryAfter, empty = false, headers = {} }: ErrorDetails = {},
   ) {
     super(message);
     this.status = status;
     this.param = param;
     this.code = code;
+    this.empty = empty;
     const retry = retryAfter === undefined ? {} : { "retry-after": String(retryAfter) };
     this.headers = { ...headers, ...retry };
   }
 }
-
-/** Code of an input without content, which TEI tells apart from other errors. */
-export const EMPTY = "empty_input";
 
 /** Routes of Hugging Face's text-embeddings-inference; all others speak as OpenAI does. */
 const TEI_ROUTES = new Set(["/embed", "/similarity", "/tokenize", "/info", "/metrics"]);
@@ -41,14 +42,14 @@ const TEI_ROUTES = new Set(["/embed", "/similarity", "/tokenize", "/info", "/met
 /** Status and body of an error, as clients of the route at `path` read it. */
 export function inDialect(
   path: string,
-  { status, message, param, code }: ApiError,
+  { status, message, param, code, empty }: ApiError,
 ): { status: ContentfulStatusCode; body: object } {
   if (!TEI_ROUTES.has(path)) {
     return { status, body: { error: { message, type: openAiType(status), param, code } } };
   }
-  const error_type = code === EMPTY ? "Empty" : (TEI_TYPES[status] ?? "Validation");
+  const error_type = empty ? "Empty" : (TEI_TYPES[status] ?? "Validation");
   return {
-    status: status === 400 && code !== EMPTY ? 422 : status,
+    status: status === 400 && !empty ? 422 : status,
     body: { error: message, error_type },
   };
 }

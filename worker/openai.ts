@@ -1,56 +1,113 @@
 /** OpenAI's routes: embeddings and the list of models. */
-import type { Hono } from "hono";
 import * as v from "valibot";
-import type { Api } from "./app.ts";
-import { embed, inputSchema, tokenize } from "./embed.ts";
+import { type Precision, quantizeEmbeddings, type Ranges } from "../src/quantize/embeddings.ts";
+import type { Api, App } from "./app.ts";
+import {
+  embed,
+  expectDimensions,
+  type Input,
+  INPUT_TYPES,
+  inputSchema,
+  promptFor,
+  tokenize,
+} from "./embed.ts";
 import { ApiError } from "./errors.ts";
-import { type Limits } from "./limits.ts";
+import type { Limits } from "./limits.ts";
 import { readJson } from "./request.ts";
 
-const requestSchema = (limits: Limits) =>
+/** OpenAI has the first two; the others are names that other services share. */
+const ENCODINGS = ["float", "base64", "int8", "uint8", "binary", "ubinary"] as const;
+type Encoding = (typeof ENCODINGS)[number];
+
+export const embeddingsRequest = (limits: Limits): v.GenericSchema<unknown, EmbeddingsRequest> =>
   v.object({
     input: inputSchema(limits),
     model: v.optional(v.string("expected a string")),
     encoding_format: v.optional(
-      v.picklist(["float", "base64"], 'expected "float" or "base64"'),
+      v.picklist(ENCODINGS, `expected one of ${ENCODINGS.join(", ")}`),
       "float",
     ),
     dimensions: v.optional(
       v.pipe(v.number("expected a number"), v.integer("expected a whole number")),
     ),
+    user: v.optional(v.string("expected a string")),
+    input_type: v.optional(v.picklist(INPUT_TYPES, `expected one of ${INPUT_TYPES.join(", ")}`)),
+    prompt_name: v.optional(v.string("expected a string")),
   });
 
-export function addOpenAi(app: Hono, { service, limits }: Api): void {
-  const Request = requestSchema(limits);
+interface EmbeddingsRequest {
+  readonly input: readonly Input[];
+  readonly model?: string | undefined;
+  readonly encoding_format: Encoding;
+  readonly dimensions?: number | undefined;
+  readonly input_type?: string | undefined;
+  readonly prompt_name?: string | undefined;
+}
+
+export function addOpenAi(app: App, api: Api): void {
+  const Request = embeddingsRequest(api.limits);
 
   app.post("/v1/embeddings", async (c) => {
-    const request = await readJson(c, Request, limits);
-    const { name, model } = await service();
+    const request = await readJson(c, Request, api);
+    const { name, model } = await api.service();
     if (request.model !== undefined && request.model !== name) {
       const message = `"${request.model}" is not served here; use "${name}"`;
       throw new ApiError(404, `model: ${message}`, { param: "model", code: "model_not_found" });
     }
-    const { input, encoding_format, dimensions = model.dimension } = request;
-    if (dimensions < 1 || dimensions > model.dimension) {
-      const message = `expected 1 to ${model.dimension}, found ${dimensions}`;
-      throw new ApiError(400, `dimensions: ${message}`, { param: "dimensions" });
+    const { input, encoding_format: encoding, dimensions = model.dimension } = request;
+    expectDimensions(model, dimensions);
+    if (encoding.endsWith("binary") && dimensions % 8 !== 0) {
+      const message = `${encoding} needs a multiple of 8 dimensions, found ${dimensions}`;
+      throw new ApiError(400, `encoding_format: ${message}`, { param: "encoding_format" });
     }
-    const tokenIds = tokenize(model, input, "input");
-    const vectors = await embed(model, tokenIds, { dimensions });
-    const data = vectors.map((vector, index) => {
-      const embedding = encoding_format === "base64" ? toBase64(vector) : Array.from(vector);
-      return { object: "embedding", index, embedding };
+    const { signal } = c.req.raw;
+    const prompt = promptFor(model, { name: request.prompt_name, inputType: request.input_type });
+    const tokenIds = await tokenize(model, input, api.limits, {
+      param: "input",
+      signal,
+      ...prompt,
     });
+    const vectors = await embed(model, tokenIds, { dimensions, signal });
+    const data = written(vectors, encoding).map((embedding, index) => ({
+      object: "embedding",
+      index,
+      embedding,
+    }));
     const tokens = tokenIds.reduce((sum, ids) => sum + ids.length, 0);
     const usage = { prompt_tokens: tokens, total_tokens: tokens };
     return c.json({ object: "list", data, model: name, usage });
   });
 
   app.get("/v1/models", async (c) => {
-    const { name } = await service();
+    const { name } = await api.service();
     const data = [{ id: name, object: "model", created: 0, owned_by: "simcse-edge" }];
     return c.json({ object: "list", data });
   });
+
+  app.get("/v1/models/:model{.+}", async (c) => {
+    const { name } = await api.service();
+    const asked = c.req.param("model");
+    if (asked === name)
+      return c.json({ id: name, object: "model", created: 0, owned_by: "simcse-edge" });
+    const message = `model: "${asked}" is not served here; use "${name}"`;
+    throw new ApiError(404, message, { param: "model", code: "model_not_found" });
+  });
+}
+
+function written(vectors: readonly Float32Array[], encoding: Encoding): (string | number[])[] {
+  if (encoding === "base64") return vectors.map(toBase64);
+  const precision: Precision = encoding === "float" ? "float32" : encoding;
+  const ranges = fixedRanges(vectors[0]!.length);
+  return quantizeEmbeddings(vectors, precision, ranges).map((vector) => Array.from(vector));
+}
+
+/**
+ * Ranges of int8 and uint8 that depend on no sample, so that vectors of all requests are comparable: six standard deviations of a
+ * component of a unit vector to either side.
+ */
+function fixedRanges(dimension: number): Ranges {
+  const most = new Float32Array(dimension).fill(6 / Math.sqrt(dimension));
+  return { min: most.map((x) => -x), max: most };
 }
 
 /** Little-endian float32 in base64. Workers have a native encoder, Node 24 has not. */

@@ -1,11 +1,10 @@
 /** Search over the sentences that are served. */
-import type { Hono } from "hono";
 import * as v from "valibot";
 import { truncate } from "../src/quantize/embeddings.ts";
-import type { Api } from "./app.ts";
+import type { Api, App } from "./app.ts";
 import { embed, Text, tokenize } from "./embed.ts";
 import { ApiError } from "./errors.ts";
-import { type Limits } from "./limits.ts";
+import type { Limits } from "./limits.ts";
 import { readJson } from "./request.ts";
 
 const requestSchema = ({ results }: Limits) =>
@@ -23,14 +22,16 @@ const requestSchema = ({ results }: Limits) =>
     threshold: v.optional(v.number("expected a number"), -1),
   });
 
-export function addSearch(app: Hono, { service, limits }: Api): void {
-  const Request = requestSchema(limits);
+export function addSearch(app: App, api: Api): void {
+  const Request = requestSchema(api.limits);
 
   app.post("/search", async (c) => {
-    const { query, top_k: topK, threshold } = await readJson(c, Request, limits);
-    const { model, index } = await service();
+    const { query, top_k: topK, threshold } = await readJson(c, Request, api);
+    const { model, index } = await api.service();
     if (!index) throw new ApiError(404, "there are no sentences to search here");
-    const [vector] = await embed(model, tokenize(model, [query], "query"));
+    const { signal } = c.req.raw;
+    const tokenIds = await tokenize(model, [query], api.limits, { param: "query", signal });
+    const [vector] = await embed(model, tokenIds, { signal });
     return c.json({
       results: index.search(truncate(vector!, index.dimension), { topK, threshold }),
     });

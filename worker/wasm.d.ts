@@ -6,7 +6,10 @@ declare module "*.wasm" {
 }
 
 declare module "cloudflare:workers" {
-  export const env: { readonly ASSETS: { fetch(url: string): Promise<Response> } };
+  export const env: {
+    readonly ASSETS: { fetch(url: string): Promise<Response> };
+    readonly [variable: string]: unknown;
+  };
   /** Lets a promise outlive the request that began it. */
   export function waitUntil(promise: Promise<unknown>): void;
 }

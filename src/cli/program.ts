@@ -6,6 +6,7 @@ import { addEval } from "./eval.ts";
 import { addIndex } from "./index.ts";
 import { addInit } from "./init.ts";
 import { addInspect } from "./inspect.ts";
+import { addKey } from "./key.ts";
 import { addQuantize } from "./quantize.ts";
 import { addServe } from "./serve.ts";
 import { addSimilarity } from "./similarity.ts";
@@ -21,7 +22,7 @@ const program = new Command("simcse")
   .exitOverride()
   .showHelpAfterError("(--help lists the options)");
 const training = [addStart, addVocab, addInit, addTrain, addEval, addQuantize];
-const using = [addEncode, addSimilarity, addIndex, addInspect, addServe];
+const using = [addEncode, addSimilarity, addIndex, addInspect, addServe, addKey];
 for (const add of [...training, ...using]) add(program);
 
 /** Runs the command of the command line, and sets the exit code. */

@@ -2,10 +2,13 @@ import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { createApp } from "../../worker/app.ts";
 import type { FetchAsset, Service } from "../../worker/service.ts";
+import { settingsOf } from "../../worker/settings.ts";
+import { UsageError } from "../errors.ts";
 import { SimCSE } from "../node/index.ts";
+import { hashOf, makeKey } from "../node/keys.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
 import { note } from "./terminal.ts";
 
@@ -16,6 +19,8 @@ interface ServeOptions {
   readonly host: string;
   readonly port: number;
   readonly threads: number;
+  readonly public?: boolean;
+  readonly apiKey?: string;
 }
 
 const PAGE = new URL("../../worker/public/", import.meta.url);
@@ -33,21 +38,62 @@ const fetchPage: FetchAsset = async (path) => {
   return new Response(await readFile(new URL(name, PAGE)), { headers: { "content-type": type } });
 };
 
+/** Names of this computer that no other computer can have. */
+const LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"];
+
+/** Who may ask, and what to say about it; without a word on the command line or in the environment, whoever reads this terminal. */
+function accessFor({ public: open, apiKey, host }: ServeOptions): {
+  env: Record<string, string>;
+  fragment?: string;
+  notice: string;
+} {
+  if (open && apiKey !== undefined)
+    throw new UsageError("expected --public or --api-key, not both");
+  if (open) {
+    const whom = LOOPBACK.includes(host)
+      ? "every program of this computer"
+      : `everybody who reaches ${host}`;
+    return { env: { PUBLIC: "true", API_KEY_HASHES: "" }, notice: `--public: open to ${whom}` };
+  }
+  if (apiKey !== undefined)
+    return { env: { API_KEY_HASHES: hashOf(apiKey) }, notice: "open to the key of --api-key" };
+  if (process.env["API_KEY_HASHES"])
+    return { env: {}, notice: "open to the keys of API_KEY_HASHES" };
+  const key = makeKey();
+  return {
+    env: { API_KEY_HASHES: hashOf(key) },
+    fragment: `#key=${key}`,
+    notice: `open to the key of this run, ${key}; --api-key sets one, --public needs none`,
+  };
+}
+
 /** The Worker's app in Node, encoding on a pool of threads, until it is interrupted. */
 async function serve(options: ServeOptions): Promise<void> {
-  const { model: folder, index: file, name, threads } = options;
+  const { model: folder, index: file, name, threads, host } = options;
+  const { env, fragment = "", notice } = accessFor(options);
   await using model = await SimCSE.load(folder, { threads });
   const index = file === undefined ? undefined : (await model.loadIndex(file)).index;
   const service: Service = { name, model, index };
-  const app = createApp(() => Promise.resolve(service), fetchPage);
-  const server = createAdaptorServer({ fetch: app.fetch });
-  server.listen(options.port, options.host);
+  const settings = settingsOf({ ...process.env, ...env });
+  const app = createApp(() => Promise.resolve(service), settings, fetchPage);
+  const server = createAdaptorServer({
+    fetch: (request: Request) => {
+      // A name of somebody else's that leads here is a page that wants to read what only this computer may.
+      const foreign = LOOPBACK.includes(host) && !LOOPBACK.includes(new URL(request.url).hostname);
+      return foreign
+        ? new Response("not a name of this computer\n", { status: 421 })
+        : app.fetch(request);
+    },
+  });
+  server.listen(options.port, host);
   try {
     await once(server, "listening").catch((cause: unknown) => {
       throw new Error(`port ${options.port} cannot be used; choose another`, { cause });
     });
     const { address, family, port } = server.address() as AddressInfo;
-    note(`http://${family === "IPv6" ? `[${address}]` : address}:${port}   (Ctrl-C ends)`);
+    note(
+      `http://${family === "IPv6" ? `[${address}]` : address}:${port}/${fragment}   (Ctrl-C ends)\n${notice}`,
+    );
     await Promise.race([once(process, "SIGINT"), once(process, "SIGTERM")]);
   } finally {
     // Answers on their way are finished; connections that only wait for another request are closed.
@@ -65,5 +111,7 @@ export function addServe(program: Command): void {
     .option("--host <address>", "address to listen on", "127.0.0.1")
     .option("--port <n>", "port to listen on; 0 takes a free one", wholeNumber(0), 8787)
     .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
+    .addOption(new Option("--api-key <key>", "the key that clients need").env("SIMCSE_API_KEY"))
+    .option("--public", "answer without a key")
     .action((options: ServeOptions) => serve(options));
 }

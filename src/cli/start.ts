@@ -117,15 +117,16 @@ export async function start(options: StartOptions): Promise<void> {
     const index = await model.buildIndex(texts, { precision: "int8" });
     await writeWorkerProject(project, { model: int8, index: await index.serialize() });
   }
-  const worker = await startWorker(
-    project,
-    options.port === undefined ? {} : { port: options.port },
-  );
+  const worker = await startWorker(project, {
+    variables: { PUBLIC: "true" },
+    ...(options.port !== undefined && { port: options.port }),
+  });
   try {
     note(`ready after ${Math.round((performance.now() - begun) / 1000)} s: ${worker.url}`);
     await showRequest(worker.url);
     if (!options.serve) return;
     note(`search page: ${worker.url}   (Ctrl-C ends)`);
+    note("PUBLIC is set for this run: here no key is needed, where it is deployed one is");
     await new Promise<void>((done) => process.once("SIGINT", done));
   } finally {
     await worker.close();

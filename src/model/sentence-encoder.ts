@@ -15,7 +15,7 @@ import {
 import { loadWeights } from "./weights.ts";
 
 /** Tokens of a batch: enough to keep the products busy, few enough for their activations to stay near the caches. */
-const BATCH_TOKENS = 1024;
+export const BATCH_TOKENS = 1024;
 
 /** The memory of encoders that share their weights. */
 export interface EncoderPlan {

@@ -100,12 +100,13 @@ function workerName(name: string): string {
 
 /**
  * Runs a Worker project in workerd, Cloudflare's runtime, without a network or an account, and returns once its model is
- * loaded. Without a `port` a free one is chosen. Only the Worker's errors are printed.
+ * loaded. Without a `port` a free one is chosen. `variables` are set for this run only: without any the Worker lets nobody in. Only
+ * the Worker's errors are printed.
  * @throws Error when wrangler is not installed, the port is taken, or the Worker cannot be built or loaded
  */
 export async function startWorker(
   directory: string,
-  { port }: { port?: number } = {},
+  { port, variables = {} }: { port?: number; variables?: Readonly<Record<string, string>> } = {},
 ): Promise<RunningWorker> {
   if (port !== undefined) await expectFree(port);
   process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
@@ -128,6 +129,9 @@ export async function startWorker(
     running.catch(() => undefined); // it may fail before it is awaited
     const worker = await environment.startWorker({
       config: join(directory, "wrangler.jsonc"),
+      bindings: Object.fromEntries(
+        Object.entries(variables).map(([key, value]) => [key, { type: "plain_text", value }]),
+      ),
       dev: {
         server: { hostname: "127.0.0.1", port: port ?? 0 },
         inspector: false,

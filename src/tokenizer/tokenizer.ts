@@ -20,7 +20,11 @@ const LAST_WORD = 100;
 
 /** The declarations of @huggingface/tokenizers do not resolve under `nodenext`; these are the parts used. */
 interface Inner {
-  encode(text: string): { ids: number[] };
+  encode(
+    text: string,
+    options?: { add_special_tokens: boolean },
+  ): { ids: number[]; tokens: string[] };
+  get_added_tokens_decoder(): Map<number, { special: boolean }>;
   token_to_id(token: string): number | undefined;
   get_vocab(): Map<string, number>;
 }
@@ -109,6 +113,28 @@ export class Tokenizer {
     const ids = Int32Array.from(truncated ? tokens.slice(0, maxLength) : tokens);
     if (truncated && this.#framed) ids[maxLength - 1] = this.sepId;
     return { ids, length: tokens.length, truncated };
+  }
+
+  /**
+   * Token ids of the end of a text: as `encode`, but what does not fit is cut off the beginning. The whole text is tokenized,
+   * however long it is.
+   */
+  encodeEnd(text: string, maxLength: number): Int32Array {
+    const { ids } = this.#inner.encode(text);
+    if (ids.length <= maxLength) return Int32Array.from(ids);
+    const end = Int32Array.from(ids.slice(-maxLength));
+    if (this.#framed) end[0] = this.clsId;
+    return end;
+  }
+
+  /** The pieces of a whole text, as its vocabulary spells them, between special tokens or without. */
+  pieces(
+    text: string,
+    { special = true }: { special?: boolean } = {},
+  ): { readonly id: number; readonly text: string; readonly special: boolean }[] {
+    const { ids, tokens } = this.#inner.encode(text, { add_special_tokens: special });
+    const added = this.#inner.get_added_tokens_decoder();
+    return ids.map((id, i) => ({ id, text: tokens[i]!, special: added.get(id)?.special ?? false }));
   }
 
   #special(bert: string, roberta: string): number {

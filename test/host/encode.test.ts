@@ -360,7 +360,7 @@ describe("simcse serve", () => {
   it("answers as the Worker does, and ends on SIGTERM", async () => {
     output(["index", "build", path("texts.txt"), path("serve.index"), "--model", path("model")]);
     // prettier-ignore
-    const args = ["serve", "--model", path("model"), "--index", path("serve.index"), "--port", "0", "--threads", "2"];
+    const args = ["serve", "--model", path("model"), "--index", path("serve.index"), "--port", "0", "--threads", "2", "--public"];
     const child = spawn(process.execPath, ["src/cli/main.ts", ...args], {
       stdio: ["ignore", "ignore", "pipe"],
     });

@@ -1,31 +1,31 @@
-import type { Hono } from "hono";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { truncate } from "../../src/quantize/embeddings.ts";
 import { FlatIndex } from "../../src/search/flat-index.ts";
 import { type Encoder, SentenceModel } from "../../src/simcse.ts";
-import { createApp } from "../../worker/app.ts";
+import { type App, createApp } from "../../worker/app.ts";
 import { type FetchAsset, loadService, type Service } from "../../worker/service.ts";
 import {
   assetsOf,
   makeTinyProject,
   MAX_LENGTH,
+  OPEN,
   SENTENCES,
   type TinyProject,
 } from "./tiny-model.ts";
 
 let project: TinyProject;
 let service: Service;
-let app: Hono;
+let app: App;
 
 beforeAll(async () => {
   project = await makeTinyProject();
   service = await loadService(assetsOf(project.directory), await compileKernels("edge"));
-  app = createApp(() => Promise.resolve(service));
+  app = createApp(() => Promise.resolve(service), OPEN);
 });
 afterAll(() => project.remove());
 
-function post(path: string, body: unknown, on: Hono = app): Promise<Response> {
+function post(path: string, body: unknown, on: App = app): Promise<Response> {
   const text = typeof body === "string" ? body : JSON.stringify(body);
   const headers = { "content-type": "application/json" };
   return Promise.resolve(on.request(path, { method: "POST", headers, body: text }));
@@ -97,7 +97,7 @@ describe("POST /v1/embeddings", () => {
     const encode: Encoder["encode"] = (ids, options) => service.model.encode(ids, options);
     const module = await compileKernels("edge");
     const model = new SentenceModel({ config, dimension, encode }, tokenizer, module);
-    const prompted = createApp(() => Promise.resolve({ ...service, model }));
+    const prompted = createApp(() => Promise.resolve({ ...service, model }), OPEN);
     const { ids } = project.model.tokenizer.encode("the cat", MAX_LENGTH);
     const expected = Array.from(project.model.encode(["the cat"])[0]!);
     for (const input of ["cat", Array.from(ids)]) {
@@ -179,7 +179,8 @@ describe("POST /v1/embeddings", () => {
     const body = JSON.stringify({ input: "a".repeat(2_000_001) });
     expect(await errorOf(await post("/v1/embeddings", body))).toMatchObject({ status: 413 });
     const stream = new Blob([body]).stream();
-    const init = { method: "POST", body: stream, duplex: "half" };
+    const headers = { "content-type": "application/json" };
+    const init = { method: "POST", headers, body: stream, duplex: "half" };
     const response = await app.request("/v1/embeddings", init);
     expect(await errorOf(response)).toMatchObject({ status: 413 });
   });
@@ -190,7 +191,7 @@ describe("POST /v1/embeddings", () => {
     const encode = () => [new Float32Array(dimension).fill(NaN)];
     const module = await compileKernels("edge");
     const model = new SentenceModel({ config, dimension, encode }, tokenizer, module);
-    const broken = createApp(() => Promise.resolve({ ...service, model }));
+    const broken = createApp(() => Promise.resolve({ ...service, model }), OPEN);
     const response = await post("/v1/embeddings", { input: "a" }, broken);
     expect(await errorOf(response)).toMatchObject({ status: 500, type: "server_error" });
     silent.mockRestore();
@@ -226,7 +227,7 @@ describe("POST /search", () => {
   });
 
   it("answers 404 where there is no index", async () => {
-    const bare = createApp(() => Promise.resolve({ ...service, index: undefined }));
+    const bare = createApp(() => Promise.resolve({ ...service, index: undefined }), OPEN);
     expect(await errorOf(await post("/search", { query: "a" }, bare))).toMatchObject({
       status: 404,
     });
@@ -280,6 +281,7 @@ describe("the page", () => {
   it("is served with its script, style and icon, and nothing else of public/ is", async () => {
     const site = createApp(
       () => Promise.resolve(service),
+      OPEN,
       (path) => assetsOf(project.directory)(path === "/" ? "/index.html" : path),
     );
     for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
@@ -301,7 +303,7 @@ describe("loading", () => {
       .fn<() => Promise<Service>>()
       .mockRejectedValueOnce(new Error("flaky"))
       .mockResolvedValue(service);
-    const lazy = createApp(load);
+    const lazy = createApp(load, OPEN);
     expect(load).not.toHaveBeenCalled();
     const responses = await Promise.all([lazy.request("/health"), lazy.request("/info")]);
     expect(responses.map(({ status }) => status)).toEqual([200, 200]);
@@ -311,7 +313,7 @@ describe("loading", () => {
   it("that fails is a 503 with Retry-After that names no cause, and is tried again", async () => {
     const logged = vi.spyOn(console, "error").mockImplementation(() => undefined);
     const load = vi.fn<() => Promise<Service>>().mockRejectedValue(new Error("secret path"));
-    const down = createApp(load);
+    const down = createApp(load, OPEN);
     const response = await post("/v1/embeddings", { input: "a" }, down);
     expect(response.headers.get("retry-after")).toBe("10");
     const error = await errorOf(response);
@@ -343,7 +345,7 @@ describe("loading", () => {
       SENTENCES,
       project.model.encode(SENTENCES).map((vector) => truncate(vector, 16)),
     );
-    const small = createApp(() => Promise.resolve({ ...service, index }));
+    const small = createApp(() => Promise.resolve({ ...service, index }), OPEN);
     const response = await post("/search", { query: SENTENCES[4], top_k: 1 }, small);
     expect(await response.json()).toMatchObject({ results: [{ id: 4 }] });
   });

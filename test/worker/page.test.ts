@@ -24,7 +24,7 @@ beforeAll(async () => {
     return;
   }
   project = await makeTinyProject();
-  worker = await startWorker(project.directory);
+  worker = await startWorker(project.directory, { variables: { PUBLIC: "true" } });
   browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 });
 afterAll(async () => {

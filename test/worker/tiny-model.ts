@@ -3,6 +3,7 @@ import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { FetchAsset } from "../../worker/service.ts";
+import { type Settings, settingsOf } from "../../worker/settings.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { planParameters } from "../../src/model/parameters.ts";
 import { storeWeights } from "../../src/model/weights.ts";
@@ -30,6 +31,9 @@ export const SENTENCES: readonly string[] = [
   "remove the directory with its files",
   "<img src=x onerror=\"document.title='broken'\"> is only text",
 ];
+
+/** Settings of a server that anybody may ask. */
+export const OPEN: Settings = settingsOf({ PUBLIC: "true" });
 
 /** Longest text in tokens. */
 export const MAX_LENGTH = 48;

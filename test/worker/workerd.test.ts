@@ -16,7 +16,7 @@ let worker: RunningWorker;
 
 beforeAll(async () => {
   project = await makeTinyProject();
-  worker = await startWorker(project.directory);
+  worker = await startWorker(project.directory, { variables: { PUBLIC: "true" } });
 });
 afterAll(async () => {
   await worker?.close();
@@ -65,7 +65,7 @@ it.each([
   ["a text too long for the model", "/search", { query: "cat ".repeat(MAX_LENGTH) }, 400],
   ["a body past 2 MB", "/v1/embeddings", { input: "a".repeat(2_000_001) }, 413],
   ["an unknown route", "/v2/embeddings", {}, 404],
-  ["a wrong method", "/info", {}, 405],
+  ["a wrong method", "/v1/models", {}, 405],
 ])("workerd answers %s as an error of OpenAI's", async (_, path, body, status) => {
   const response = await post(path, body);
   expect(response.status).toBe(status);
@@ -74,7 +74,7 @@ it.each([
       message: expect.any(String) as string,
       type: "invalid_request_error",
       param: expect.toSatisfy((x: unknown) => x === null || typeof x === "string") as string,
-      code: null,
+      code: status === 405 ? "method_not_supported" : null,
     },
   });
 });

@@ -1,0 +1,7 @@
+/** A variable of the environment, as text. */
+export type ReadVariable = (name: string) => string | undefined;
+
+/** What stands between spaces or commas. */
+export function listOf(text = ""): string[] {
+  return text.split(/[\s,]+/).filter((entry) => entry !== "");
+}
