@@ -18,7 +18,7 @@
  */
 import { RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
 import { exp4, expShifted8, log4 } from "./math";
-import { dropThreshold, keepMask, keepScale, philox } from "./random";
+import { dropThreshold, keepMask, keepScale, originRow, philox } from "./random";
 import { Exact, Fused, fma, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
@@ -155,7 +155,7 @@ function forward<Rounding>(
           seed,
           step,
           site,
-          (start + r) * heads + head,
+          (originRow() + start + r) * heads + head,
         );
       }
       const o = context + (asker + i) * stride + column;
@@ -411,7 +411,7 @@ export function attentionBackward(
           seed,
           step,
           site,
-          (start + r) * heads + head,
+          (originRow() + start + r) * heads + head,
         );
       }
       packAlone(rowsQ, qi, qStride, rows, headDim, false);

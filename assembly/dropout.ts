@@ -8,7 +8,7 @@
  *   lines [rows] int32: the numbers by which rows draw bits, their own if absent. Rows that were picked out of a matrix draw
  *   as they would there.
  */
-import { dropThreshold, keepMask, keepScale, philox } from "./random";
+import { dropThreshold, keepMask, keepScale, originRow, philox } from "./random";
 import { barrier, begin, end } from "./team";
 
 function dropout(
@@ -32,7 +32,7 @@ function dropout(
     const offset = row * stride;
     const line = lines ? <usize>load<u32>(lines + (row << 2)) : row;
     for (let j: usize = 0; j < stride; j += 16) {
-      if (threshold && !(j & 127)) philox(seed, step, site, line, j >> 7);
+      if (threshold && !(j & 127)) philox(seed, step, site, originRow() + line, j >> 7);
       let v = v128.load(x + offset + j);
       if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask((j >> 4) & 7, thresholds));
       if (residual) v = f32x4.add(v, v128.load(residual + offset + j));

@@ -1,7 +1,7 @@
 /** What the node, portable and check binaries export: inference and training. */
 export * from "./edge";
 export { geluBackward, tanhBackward, zero } from "./activation";
-export { adamWStep, gradientNorm } from "./adamw";
+export { adamWFactors, adamWRows, adamWStep, gradientNorm, moveAverage, zeroRows } from "./adamw";
 export { attentionBackward } from "./attention";
 export { dropoutBackward, dropoutForward } from "./dropout";
 export { embeddingBackward } from "./embedding";
@@ -10,3 +10,5 @@ export { packInt8 } from "./int8";
 export { layerNormBackward } from "./layernorm";
 export { linearBackwardInput, linearBackwardWeight } from "./linear";
 export { poolingBackward } from "./pooling";
+export { dropoutOrigin } from "./random";
+export { staticMeanBackward, staticMeanForward } from "./static";

@@ -5,6 +5,8 @@
  * batch or the order of evaluation. So the backward pass replays them instead of keeping a mask, and a resumed run
  * continues with the same ones.
  *
+ * Where a batch is encoded in chunks, a row counts from the beginning of the batch: the chunks then have the bits of the whole.
+ *
  * One call fills 32 columns of a row with 16 bits each: element 32 b + 8 w + l is the 16-bit lane l of word w of the
  * four counters (4 b … 4 b + 3, row, site, step), which run in the four lanes of a vector.
  */
@@ -18,6 +20,18 @@ let word0: v128 = i32x4(0, 0, 0, 0);
 let word1: v128 = i32x4(0, 0, 0, 0);
 let word2: v128 = i32x4(0, 0, 0, 0);
 let word3: v128 = i32x4(0, 0, 0, 0);
+
+let origin: usize = 0;
+
+/** Which row of a batch the next calls have as their first. */
+export function dropoutOrigin(row: usize): void {
+  origin = row;
+}
+
+/** That row, for sites whose rows are not tokens. */
+export function originRow(): usize {
+  return origin;
+}
 
 function mulHigh(low: v128, high: v128): v128 {
   return v128.shuffle<i32>(low, high, 1, 3, 5, 7);

@@ -27,7 +27,7 @@ export function search(): Table[] {
     const run = (): void => void index.search(query, { topK: 10 });
     return { name: `${precision} search`, work: ROWS * BYTES[precision], run };
   });
-  const read = (): void => k.gradientNorm(t.norm, t.x, ROWS * COLS, t.partials);
+  const read = (): void => k.gradientNorm(t.norm, t.x, ROWS * COLS, 0, 0, 0, 4, t.partials);
   const rows = giga(alternate([{ name: "read", work: 4 * ROWS * COLS, run: read }, ...cases]));
   return [
     { title: `search, ${ROWS} x ${COLS}, one thread`, unit: "GB/s", reference: "read", rows },

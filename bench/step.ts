@@ -1,5 +1,5 @@
 import { spawnSync } from "node:child_process";
-import { writeBatch } from "../src/model/batch.ts";
+import { writeTrainingBatch } from "../src/train/step.ts";
 import type { EncoderConfig } from "../src/model/config.ts";
 import { Team } from "../src/node/team.ts";
 import { initializeWeights } from "../src/train/initialize.ts";
@@ -56,9 +56,10 @@ async function table(title: string, config: EncoderConfig): Promise<Table> {
     void (rates.get(name) ?? rates.set(name, []).get(name)!).push(rate);
   const teams = await Promise.all([1, 2].map((size) => Team.start(options, size)));
   const tokens = twice.reduce((sum, ids) => sum + ids.length, 0);
+  let touched = 0;
   for (const team of teams) {
-    initializeWeights(team.buffer, team.plan.weights, 1);
-    writeBatch(team.buffer, team.plan.batch, team.plan.limits, config.vocabSize, twice);
+    initializeWeights(team.buffer, team.plan.model.weights, 1);
+    touched = writeTrainingBatch(team.buffer, team.plan, options, twice).touched;
     new Int32Array(team.buffer, team.plan.ids.ptr, twice.length).set(
       twice.map((_, i) => i % SENTENCES),
     );
@@ -68,8 +69,10 @@ async function table(title: string, config: EncoderConfig): Promise<Table> {
   for (let round = 0; round <= ROUNDS; round++) {
     for (const [i, team] of teams.entries()) {
       const begun = performance.now();
-      for (let n = 1; n <= steps; n++)
-        await team.step({ rows: SENTENCES, tokens, step: n, learningRate: 1e-5 });
+      for (let n = 1; n <= steps; n++) {
+        const step = round * steps + n;
+        await team.step({ rows: SENTENCES, touched, step, learningRate: 1e-5 });
+      }
       if (round > 0)
         add(`${i + 1} thread${i > 0 ? "s" : ""}`, (steps * tokens) / (performance.now() - begun));
     }

@@ -16,12 +16,13 @@ import {
 import { openRows, openText } from "../node/rows.ts";
 import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
+import { size } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
 import { BatchOrder, readSource, Sequences, type Source, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
-import { flat, SIMILARITIES, type Similarity } from "../train/step.ts";
+import { SIMILARITIES, type Similarity } from "../train/step.ts";
 import {
   type DevReport,
   isFinished,
@@ -57,6 +58,8 @@ export interface TrainOptions {
   /** False trains without any. */
   readonly dropout?: boolean;
   readonly maxGradientNorm: number;
+  readonly ema?: number;
+  readonly chunkSize?: number;
   readonly maxLength: number;
   readonly dev?: string;
   readonly evalEvery?: number;
@@ -99,6 +102,9 @@ export async function train(options: TrainOptions): Promise<RunState> {
     step: {
       encoder: config.encoder,
       pooling,
+      ...(config.table && { tableRows: config.table.rows }),
+      ...(options.ema !== undefined && { averageDecay: options.ema }),
+      ...(options.chunkSize !== undefined && { chunkSize: options.chunkSize }),
       batchSize,
       columns: sources.some(({ columns }) => columns === 3) ? 3 : 2,
       maxLength: options.maxLength,
@@ -151,13 +157,13 @@ export async function train(options: TrainOptions): Promise<RunState> {
     let from: RunState = { step: 0 };
     if (resumable && options.resume) from = await resume(output, team, run, options);
     if (from.step === 0) {
-      loadWeights(team.buffer, team.plan.weights.named, folder.tensors, folder.weightsFile);
+      loadWeights(team.buffer, team.plan.model.weights.named, folder.tensors, folder.weightsFile);
       await output.reset();
     }
     const trained = (): ModelFolder => ({
       ...folder,
       config,
-      tensors: new Map(storeWeights(team.buffer, team.plan.weights.named)),
+      tensors: new Map(storeWeights(team.buffer, team.plan.model.served)),
       weightsFile: "the weights in training",
     });
     const progress = new Progress();
@@ -245,8 +251,8 @@ async function rehearse(
 ): Promise<RunState> {
   const team = await Team.start(run.step, threads);
   try {
-    const { weights, batch, arena } = team.plan;
-    loadWeights(team.buffer, weights.named, folder.tensors, folder.weightsFile);
+    const { model, batch, arena } = team.plan;
+    loadWeights(team.buffer, model.weights.named, folder.tensors, folder.weightsFile);
     const ends = [performance.now()];
     const steps = Math.min(REHEARSED, run.totalSteps);
     const events = {
@@ -258,7 +264,7 @@ async function rehearse(
     const times = ends.slice(1).map((end, i) => (end - ends[i]!) / 1000);
     const seconds =
       times.slice(1).toSorted((a, b) => a - b)[Math.floor((times.length - 1) / 2)] ?? times[0]!;
-    const parameters = flat(weights).count;
+    const parameters = model.first.named.reduce((sum, { shape }) => sum + size(shape), 0);
     const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
     console.log(
       table([
@@ -482,6 +488,16 @@ export function addTrain(program: Command): void {
       "clip gradients to this norm; 0 does not",
       numberBetween(0, 1e9),
       1,
+    )
+    .option(
+      "--ema <decay>",
+      "keep an exponential moving average of the weights, which is evaluated and written: 0.999",
+      numberBetween(0, 0.999999),
+    )
+    .option(
+      "--chunk-size <n>",
+      "sentences encoded at a time, each twice: large batches in little memory, same result",
+      wholeNumber(1),
     )
     .optionsGroup("Evaluation:")
     .option("--dev <file>", "graded pairs (score, sentence, sentence; tabs): the best weights stay")

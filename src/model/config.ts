@@ -88,7 +88,6 @@ export function trainablePooling(config: ModelConfig, name: string): Pooling {
     throw new RangeError(`${name}: ${what} cannot be trained; ${remedy}`);
   };
   const poolings = `use one of ${POOLINGS.join(", ")}`;
-  if (config.table) return refuse("a static model", "start from an encoder");
   if (config.dtype !== "f32") {
     return refuse(`a model of ${config.dtype} weights`, "give the f32 folder it was made from");
   }

@@ -6,7 +6,7 @@
  * tokens answer with keys and values, and what follows attention has a row a sentence.
  */
 import type { Arena, Tensor } from "../runtime/arena.ts";
-import type { Kernels } from "../runtime/kernels.ts";
+import type { Kernels, Pointer } from "../runtime/kernels.ts";
 import { attentionBackwardScratch, linearScratch } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
 import type { EncoderConfig, Pooling } from "./config.ts";
@@ -24,6 +24,9 @@ export interface DropoutKey {
   readonly step: number;
   /** False switches dropout off. */
   readonly enabled: boolean;
+  /** Of a chunk: its first token and sequence in the batch, whose bits do not depend on the cut; 0 by default. */
+  readonly firstToken?: number;
+  readonly firstSequence?: number;
 }
 
 /** Of a layer of first tokens, all but `qkv` have a row a sequence. */
@@ -53,8 +56,6 @@ export interface Activations {
   readonly layers: readonly LayerActivations[];
   readonly firsts: Tensor; // [sequences, hidden], the first tokens that enter a layer of them
   readonly branch: Tensor; // [tokens, hidden], the residual branch before dropout
-  readonly pooled: Tensor; // [sequences, hidden], means, or what the head makes of first tokens
-  readonly dPooled: Tensor;
   readonly dOutput: Tensor; // [tokens, hidden], the gradient that travels down the residual stream
   readonly dSum: Tensor;
   readonly dContext: Tensor;
@@ -73,7 +74,6 @@ export function planActivations(
 ): Activations {
   const { hiddenSize: hidden, intermediateSize: intermediate, numHeads } = config;
   const rows = (name: string, cols: number): Tensor => arena.tensor(name, tokens, cols);
-  const vectors = (name: string): Tensor => arena.tensor(name, sequences, hidden);
   const layer = (name: string, firsts: boolean): LayerActivations => {
     const count = firsts ? sequences : tokens;
     const plan = (part: string, ...cols: number[]): Tensor =>
@@ -114,8 +114,6 @@ export function planActivations(
     layers,
     firsts: arena.tensor("firsts", firsts ? sequences : 0, hidden),
     branch: rows("branch", hidden),
-    pooled: vectors("pooled"),
-    dPooled: vectors("dPooled"),
     dOutput: rows("dOutput", hidden),
     dSum: rows("dSum", hidden),
     dContext: rows("dContext", hidden),
@@ -148,7 +146,7 @@ export function encoderForward(
   batch: Batch,
   { tokens, sequences }: BatchSize,
   maxLength: number,
-  { seed, step, enabled }: DropoutKey,
+  { seed, step, enabled, firstToken = 0 }: DropoutKey,
 ): Tensor {
   const {
     hiddenSize: hidden,
@@ -161,9 +159,10 @@ export function encoderForward(
   const headDim = hidden / heads;
   const scratch = a.scratch.ptr;
 
+  k.dropoutOrigin(firstToken);
   // prettier-ignore
   {
-    k.embeddingForward(a.embeddingSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, p.words.ptr, p.positions.ptr, p.types.ptr, tokens, hidden);
+    k.embeddingForward(a.embeddingSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, p.table.ptr, p.positions.ptr, p.types.ptr, tokens, hidden);
     k.layerNormForward(a.embedded.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, a.embeddingSum.ptr, p.gamma.ptr, p.beta.ptr, tokens, hidden, epsilon);
     k.dropoutForward(a.embedded.ptr, a.embedded.ptr, 0, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
   }
@@ -208,7 +207,7 @@ export function encoderBackward(
   batch: Batch,
   { tokens, sequences }: BatchSize,
   maxLength: number,
-  { seed, step, enabled }: DropoutKey,
+  { seed, step, enabled, firstToken = 0 }: DropoutKey,
 ): void {
   const { hiddenSize: hidden, intermediateSize: inner, numHeads: heads } = config;
   const hiddenRate = enabled ? config.hiddenDropout : 0;
@@ -216,6 +215,7 @@ export function encoderBackward(
   const headDim = hidden / heads;
   const scratch = a.scratch.ptr;
 
+  k.dropoutOrigin(firstToken);
   for (let n = config.numLayers - 1; n >= 0; n--) {
     const l = a.layers[n]!;
     const w = p.layers[n]!;
@@ -254,11 +254,11 @@ export function encoderBackward(
   {
     k.dropoutBackward(a.dOutput.ptr, a.dOutput.ptr, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
     k.layerNormBackward(a.dSum.ptr, g.gamma.ptr, g.beta.ptr, a.dOutput.ptr, a.embeddingSum.ptr, p.gamma.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, tokens, hidden);
-    k.embeddingBackward(g.words.ptr, g.positions.ptr, g.types.ptr, a.dSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, tokens, hidden);
+    k.embeddingBackward(g.table.ptr, g.positions.ptr, g.types.ptr, a.dSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, tokens, hidden);
   }
 }
 
-/** Sentence vectors [sequences, hidden] from the vectors that `encoderForward` returned. */
+/** Sentence vectors `y` [sequences, hidden] from the vectors `x` that `encoderForward` returned. */
 export function poolForward(
   k: Kernels,
   hidden: number,
@@ -266,25 +266,25 @@ export function poolForward(
   p: Parameters,
   a: Activations,
   batch: Batch,
+  y: Pointer,
   x: Tensor,
   sequences: number,
-): Tensor {
-  const { pooled } = a;
+): void {
   // prettier-ignore
   switch (pooling) {
     case "avg":
-      k.poolingForward(pooled.ptr, x.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
-      return pooled;
+      k.poolingForward(y, x.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
+      break;
     case "cls":
-      k.linearForward(pooled.ptr, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, sequences, hidden, hidden, a.scratch.ptr);
-      k.tanhForward(pooled.ptr, pooled.ptr, sequences * hidden);
-      return pooled;
+      k.linearForward(y, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, sequences, hidden, hidden, a.scratch.ptr);
+      k.tanhForward(y, y, sequences * hidden);
+      break;
     default:
-      return x;
+      k.copyColumns(y, x.ptr, sequences, hidden, hidden, hidden);
   }
 }
 
-/** From the gradient of the sentence vectors, in `a.dPooled`, to that of the encoder's output, in `a.dOutput`. */
+/** From the gradient `dy` of the sentence vectors `y`, which it overwrites, to that of the encoder's output, in `a.dOutput`. */
 export function poolBackward(
   k: Kernels,
   hidden: number,
@@ -293,21 +293,23 @@ export function poolBackward(
   g: Parameters,
   a: Activations,
   batch: Batch,
+  dy: Pointer,
+  y: Pointer,
   sequences: number,
 ): void {
-  const { dPooled, dOutput, pooled } = a;
+  const { dOutput } = a;
   const x = a.layers.at(-1)!.output;
   // prettier-ignore
   switch (pooling) {
     case "avg":
-      k.poolingBackward(dOutput.ptr, dPooled.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
+      k.poolingBackward(dOutput.ptr, dy, batch.offsets.ptr, sequences, hidden, MEAN);
       break;
     case "cls":
-      k.tanhBackward(dPooled.ptr, dPooled.ptr, pooled.ptr, sequences * hidden);
-      k.linearBackwardWeight(g.head!.weight.ptr, g.head!.bias.ptr, dPooled.ptr, x.ptr, sequences, hidden, hidden, a.scratch.ptr);
-      k.linearBackwardInput(dOutput.ptr, dPooled.ptr, p.head!.weight.ptr, sequences, hidden, hidden, 0, a.scratch.ptr);
+      k.tanhBackward(dy, dy, y, sequences * hidden);
+      k.linearBackwardWeight(g.head!.weight.ptr, g.head!.bias.ptr, dy, x.ptr, sequences, hidden, hidden, a.scratch.ptr);
+      k.linearBackwardInput(dOutput.ptr, dy, p.head!.weight.ptr, sequences, hidden, hidden, 0, a.scratch.ptr);
       break;
     default:
-      k.copyColumns(dOutput.ptr, dPooled.ptr, sequences, hidden, hidden, hidden);
+      k.copyColumns(dOutput.ptr, dy, sequences, hidden, hidden, hidden);
   }
 }

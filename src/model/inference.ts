@@ -204,7 +204,12 @@ function planFloat32(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan
     down: linear(w.downWeight, w.downBias),
   }));
   const head = p.head && linear(p.head.weight, p.head.bias);
-  return { tokens: { ...p, wordScales: undefined, layers }, head, named: [...p.named] };
+  const { positions, types, gamma, beta } = p;
+  return {
+    tokens: { words: p.table, wordScales: undefined, positions, types, gamma, beta, layers },
+    head,
+    named: [...p.named],
+  };
 }
 
 /** A quantised model file: f32 tensors keep their names, a weight becomes `.packed`, `.scales` and `.sums`. */

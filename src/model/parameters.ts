@@ -23,9 +23,28 @@ export interface LayerParameters {
   readonly outputBeta: Tensor;
 }
 
-/** Every parameter of an encoder and its head; the same structure describes weights, gradients and Adam's moments. */
-export interface Parameters {
-  readonly words: Tensor; // [vocab, hidden]
+/** The parameters of a model as AdamW sees them. */
+export interface ParameterSet {
+  /** One tensor for each name in a model file. */
+  readonly named: readonly Tensor[];
+  /** Vectors of tokens, of which a batch touches few: [rows, hidden]. They decay. */
+  readonly table: Tensor;
+  /** The other matrices and tables, which weight decay shrinks. */
+  readonly decayed: Region;
+  /** Biases and layer norms, which it does not. */
+  readonly plain: Region;
+}
+
+/** All but the table, as one run of floats. */
+export function flat({ decayed, plain }: ParameterSet): Region {
+  return { ptr: decayed.ptr, count: decayed.count + plain.count };
+}
+
+/**
+ * Every parameter of an encoder and its head; the same structure describes weights, gradients and Adam's moments. The
+ * table is that of the words, and names are those of a Hugging Face BertModel.
+ */
+export interface Parameters extends ParameterSet {
   readonly positions: Tensor; // [positions, hidden]
   readonly types: Tensor; // [types, hidden]
   readonly gamma: Tensor;
@@ -33,15 +52,9 @@ export interface Parameters {
   readonly layers: readonly LayerParameters[];
   /** Linear + tanh on the first token, BERT's pooler; absent when nothing uses it. */
   readonly head: { readonly weight: Tensor; readonly bias: Tensor } | undefined;
-  /** One tensor for each name in a Hugging Face BertModel. */
-  readonly named: readonly Tensor[];
-  /** Matrices and tables, which weight decay shrinks. */
-  readonly decayed: Region;
-  /** Biases and layer norms, which it does not. */
-  readonly plain: Region;
 }
 
-/** Lays out all parameters: first those that decay, then the others. The layout is a function of `config` and `head`. */
+/** Lays out all parameters: the table, then what else decays, then the others. The layout is a function of `config` and `head`. */
 export function planParameters(
   arena: Arena,
   config: EncoderConfig,
@@ -69,8 +82,8 @@ export function planParameters(
   };
   const names = Array.from({ length: config.numLayers }, (_, n) => `encoder.layer.${n}`);
 
+  const table = plan("embeddings.word_embeddings.weight", config.vocabSize, hidden);
   const start = arena.top;
-  const words = plan("embeddings.word_embeddings.weight", config.vocabSize, hidden);
   const positions = plan("embeddings.position_embeddings.weight", config.maxPositions, hidden);
   const types = plan("embeddings.token_type_embeddings.weight", config.typeVocabSize, hidden);
   const matrices = names.map((layer) => ({
@@ -99,7 +112,7 @@ export function planParameters(
   const end = arena.top;
 
   return {
-    words,
+    table,
     positions,
     types,
     gamma,

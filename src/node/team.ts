@@ -29,25 +29,25 @@ export interface RankData {
 // Control words, below the static data of the kernels; `assembly/team.ts` owns those of the barrier.
 const EPOCH = 128;
 const POISON = 192;
-const HEADER = 256; // int32: go on?, rows, tokens, step; a float64 learning rate; int32 columns, or 0 for the plan's
+const HEADER = 256; // int32: go on?, rows, touched, step; a float64 learning rate; int32 columns, or 0 for the plan's
 
 /** Writes what the other ranks read after the next barrier; `undefined` ends them. */
 function writeHeader(buffer: ArrayBufferLike, header: StepHeader | undefined): void {
   const {
     rows,
-    tokens,
+    touched,
     step,
     learningRate,
     columns = 0,
-  } = header ?? { rows: 0, tokens: 0, step: 0, learningRate: 0 };
-  new Int32Array(buffer, HEADER, 4).set([header ? 1 : 0, rows, tokens, step]);
+  } = header ?? { rows: 0, touched: 0, step: 0, learningRate: 0 };
+  new Int32Array(buffer, HEADER, 4).set([header ? 1 : 0, rows, touched, step]);
   new Float64Array(buffer, HEADER + 16, 1)[0] = learningRate;
   new Int32Array(buffer, HEADER + 24, 1)[0] = columns;
 }
 
 /** The header of the step at hand, or `undefined` after the last one. */
 export function readHeader(buffer: ArrayBufferLike): StepHeader | undefined {
-  const [more, rows, tokens, step] = new Int32Array(buffer, HEADER, 4) as unknown as [
+  const [more, rows, touched, step] = new Int32Array(buffer, HEADER, 4) as unknown as [
     number,
     number,
     number,
@@ -56,7 +56,7 @@ export function readHeader(buffer: ArrayBufferLike): StepHeader | undefined {
   const learningRate = new Float64Array(buffer, HEADER + 16, 1)[0]!;
   if (!more) return undefined;
   const columns = new Int32Array(buffer, HEADER + 24, 1)[0]! as 0 | 2 | 3;
-  const header = { rows, tokens, step, learningRate };
+  const header = { rows, touched, step, learningRate };
   return columns === 0 ? header : { ...header, columns };
 }
 
@@ -120,6 +120,10 @@ export class Team implements TrainingTeam {
     // Signals and worker errors arrive only when this thread lets the event loop turn.
     await new Promise((resolve) => setImmediate(resolve));
     return readLoss(this.buffer, this.plan);
+  }
+
+  async settle(step: number): Promise<void> {
+    await this.step({ rows: 0, touched: 0, step, learningRate: 0 });
   }
 
   /** Ends the other ranks. */

@@ -142,7 +142,16 @@ export interface Kernels extends InferenceKernels {
     cosine: number,
     scratch: Pointer,
   ): void;
-  gradientNorm(norm: Pointer, gradient: Pointer, count: number, partials: Pointer): void;
+  gradientNorm(
+    norm: Pointer,
+    gradient: Pointer,
+    count: number,
+    table: Pointer,
+    touched: Pointer,
+    rows: number,
+    cols: number,
+    partials: Pointer,
+  ): void;
   adamWStep(
     weight: Pointer,
     gradient: Pointer,
@@ -157,6 +166,57 @@ export interface Kernels extends InferenceKernels {
     epsilon: number,
     weightDecay: number,
     step: number,
+  ): void;
+  adamWFactors(
+    factors: Pointer,
+    learningRate: number,
+    beta1: number,
+    beta2: number,
+    weightDecay: number,
+    step: number,
+  ): void;
+  adamWRows(
+    weight: Pointer,
+    gradient: Pointer,
+    first: Pointer,
+    second: Pointer,
+    last: Pointer,
+    touched: Pointer,
+    count: number,
+    cols: number,
+    norm: Pointer,
+    factors: Pointer,
+    maxNorm: number,
+    beta1: number,
+    beta2: number,
+    epsilon: number,
+    step: number,
+  ): void;
+  zeroRows(table: Pointer, touched: Pointer, count: number, cols: number): void;
+  moveAverage(average: Pointer, weight: Pointer, count: number, share: number): void;
+  dropoutOrigin(row: number): void;
+  staticMeanForward(
+    y: Pointer,
+    tokenIds: Pointer,
+    offsets: Pointer,
+    table: Pointer,
+    rows: Pointer,
+    weights: Pointer,
+    sequences: number,
+    hidden: number,
+  ): void;
+  staticMeanBackward(
+    dTable: Pointer,
+    dWeights: Pointer,
+    dots: Pointer,
+    dy: Pointer,
+    tokenIds: Pointer,
+    offsets: Pointer,
+    table: Pointer,
+    rows: Pointer,
+    weights: Pointer,
+    sequences: number,
+    hidden: number,
   ): void;
   zero(address: Pointer, bytes: number): void;
   packInt8(

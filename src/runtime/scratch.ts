@@ -78,10 +78,13 @@ export function infoNceScratch(
   return packed + ranks * RANK_SCRATCH;
 }
 
-/** `gradientNorm`: a partial sum for each block of 4096 elements. */
-export function gradientNormScratch(count: number): number {
-  return 4 * Math.ceil(count / 4096);
+/** `gradientNorm`: a partial sum for each block of 4096 elements, and for each touched row of a table. */
+export function gradientNormScratch(count: number, rows: number): number {
+  return 4 * (Math.ceil(count / 4096) + rows);
 }
+
+/** Steps whose factors `adamWRows` can make up for: `RING` of `assembly/adamw.ts`. */
+export const MISSED_STEPS = 1024;
 
 /** `linearInt8Forward`: codes, and a scale and a minimum for each row. */
 export function linearInt8Scratch(rows: number, inputs: number): number {

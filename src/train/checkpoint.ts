@@ -42,19 +42,20 @@ export interface RunState {
   readonly best?: { readonly step: number; readonly score: number };
 }
 
-const FORMAT = "simcse-edge checkpoint 2";
+const FORMAT = "simcse-edge checkpoint 3";
 
 function tensorsOf(plan: TrainingPlan): Tensor[] {
   const prefixed = (prefix: string, named: readonly Tensor[]): Tensor[] =>
     named.map((tensor) => ({ ...tensor, name: prefix + tensor.name }));
   return [
-    ...plan.weights.named,
-    ...prefixed("adam.first.", plan.first.named),
-    ...prefixed("adam.second.", plan.second.named),
+    ...plan.model.weights.named,
+    ...prefixed("adam.first.", plan.model.first.named),
+    ...prefixed("adam.second.", plan.model.second.named),
+    ...prefixed("average.", plan.model.average?.named ?? []),
   ];
 }
 
-/** The bytes of a checkpoint. */
+/** The bytes of a checkpoint; the weights must be settled. */
 export async function serializeCheckpoint(
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
@@ -105,7 +106,9 @@ export async function restoreCheckpoint(
     );
   }
   loadWeights(buffer, tensorsOf(plan), tensors, file);
-  return JSON.parse(metadata["state"]) as RunState;
+  const state = JSON.parse(metadata["state"]) as RunState;
+  new Int32Array(buffer, plan.last.ptr, plan.last.shape[0]).fill(state.step);
+  return state;
 }
 
 function firstDifference(before: unknown, now: unknown, path: string): string | undefined {

@@ -1,4 +1,5 @@
 /** Training without a command: what a step is, which sentences it sees, and what a checkpoint holds. */
+export * from "./architecture.ts";
 export * from "./checkpoint.ts";
 export * from "./data.ts";
 export * from "./initialize.ts";

@@ -2,34 +2,30 @@
  * One step of contrastive training: encode, compare, go back, update. Every rank of a team runs `trainStep` over one
  * shared memory, with the same plan and the same header.
  */
-import { type Batch, type BatchLimits, planBatch } from "../model/batch.ts";
-import type { EncoderConfig, Pooling } from "../model/config.ts";
-import {
-  type Activations,
-  encoderBackward,
-  encoderForward,
-  planActivations,
-  poolBackward,
-  poolForward,
-} from "../model/encoder.ts";
-import { type Parameters, type Region, planParameters } from "../model/parameters.ts";
-import { Arena, type Tensor } from "../runtime/arena.ts";
+import { type Batch, type BatchLimits, planBatch, writeBatch } from "../model/batch.ts";
+import type { DropoutKey } from "../model/encoder.ts";
+import { flat } from "../model/parameters.ts";
+import { Arena, type Tensor, view } from "../runtime/arena.ts";
 import type { Kernels } from "../runtime/kernels.ts";
-import { gradientNormScratch, infoNceScratch } from "../runtime/scratch.ts";
+import { gradientNormScratch, infoNceScratch, MISSED_STEPS } from "../runtime/scratch.ts";
+import { type Architecture, type ArchitectureOptions, planArchitecture } from "./architecture.ts";
 
 export const SIMILARITIES = ["cos", "dot"] as const;
 export type Similarity = (typeof SIMILARITIES)[number];
 
 /** Everything that shapes a step, fixed for a whole run; plain data, so that it travels to ranks and into checkpoints. */
-export interface StepOptions {
-  readonly encoder: EncoderConfig;
-  readonly pooling: Pooling;
+export interface StepOptions extends ArchitectureOptions {
   /** Rows of a batch: sentences, pairs or triplets. */
   readonly batchSize: number;
   /** Sentences compared in a row: 2 (anchor and positive), or 3 with a hard negative; the most of any batch. */
   readonly columns: 2 | 3;
   /** Tokens of the longest sentence, specials included. */
   readonly maxLength: number;
+  /**
+   * Sentences encoded at a time (Gao et al. 2021, https://arxiv.org/abs/2101.06983); all by default. Fewer need less memory, and
+   * each but the last of a batch is encoded once more; the result is the same up to rounding.
+   */
+  readonly chunkSize?: number;
   /** τ in cos / τ. */
   readonly temperature: number;
   /** Added to an anchor's own hard-negative logit: the log of its weight α. */
@@ -51,14 +47,17 @@ export interface StepOptions {
 
 export interface TrainingPlan {
   readonly arena: Arena;
+  /** Of a chunk. */
   readonly limits: BatchLimits;
-  readonly weights: Parameters;
-  readonly gradients: Parameters;
-  readonly first: Parameters;
-  readonly second: Parameters;
+  readonly model: Architecture;
+  /** Of all chunks; each has its own offsets, which begin at 0. */
   readonly batch: Batch;
   readonly ids: Tensor; // [columns · batchSize] int32, equal for sentences that are the same
-  readonly activations: Activations;
+  readonly touched: Tensor; // [tokens] int32, the rows of the table that the batch needs
+  readonly last: Tensor; // [rows] int32, the step whose weights a row of the table holds
+  readonly factors: Tensor; // [MISSED_STEPS, 4], what late rows need of each step
+  readonly vectors: Tensor; // [sequences, hidden]
+  readonly dVectors: Tensor;
   readonly loss: Tensor;
   readonly norm: Tensor;
   readonly partials: Tensor;
@@ -74,25 +73,30 @@ export interface TrainingPlan {
 export function planTraining(options: StepOptions, ranks: number): TrainingPlan {
   const { encoder, batchSize, columns, maxLength } = options;
   const sequences = batchSize * columns;
-  const limits = { tokens: sequences * maxLength, sequences, maxLength };
+  const tokens = sequences * maxLength;
+  const chunk = Math.min(options.chunkSize ?? sequences, sequences);
+  const limits = { tokens: chunk * maxLength, sequences: chunk, maxLength };
   const hidden = encoder.hiddenSize;
-  const head = options.pooling === "cls";
   const arena = new Arena();
+  const model = planArchitecture(arena, options, limits, ranks);
+  const chunks = Math.ceil(sequences / chunk);
+  const [rows] = model.weights.table.shape as [number, number];
   return {
     arena,
     limits,
-    weights: planParameters(arena, encoder, head),
-    gradients: planParameters(arena, encoder, head, "gradient."),
-    first: planParameters(arena, encoder, head, "adam.first."),
-    second: planParameters(arena, encoder, head, "adam.second."),
-    batch: planBatch(arena, limits),
+    model,
+    batch: planBatch(arena, { tokens, sequences: sequences + chunks - 1, maxLength }),
     ids: arena.reserve("batch.ids", "I32", [sequences]),
-    activations: planActivations(arena, encoder, limits, options.pooling, ranks),
+    touched: arena.reserve("batch.touched", "I32", [Math.min(tokens, rows)]),
+    last: arena.reserve("adam.last", "I32", [rows]),
+    factors: arena.tensor("adam.factors", MISSED_STEPS, 4),
+    vectors: arena.tensor("vectors", sequences, hidden),
+    dVectors: arena.tensor("dVectors", sequences, hidden),
     loss: arena.tensor("loss", 1),
     norm: arena.tensor("gradientNorm", 1),
     partials: arena.scratch(
       "gradientNorm.partials",
-      gradientNormScratch(flat(planParameters(new Arena(), encoder, head)).count),
+      gradientNormScratch(flat(model.weights).count, Math.min(tokens, rows)),
     ),
     logits: arena.tensor("logits", batchSize, (columns - 1) * batchSize),
     logSumExp: arena.tensor("logSumExp", batchSize),
@@ -108,8 +112,10 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
 
 /** What differs from step to step. */
 export interface StepHeader {
+  /** 0 takes no step, and brings all rows of the table to `step`: before the weights are read. */
   readonly rows: number;
-  readonly tokens: number;
+  /** Rows of the table that the batch needs. */
+  readonly touched: number;
   /** From 1. */
   readonly step: number;
   readonly learningRate: number;
@@ -117,10 +123,64 @@ export interface StepHeader {
   readonly columns?: 2 | 3;
 }
 
-/** All parameters as one run of floats. */
-export function flat({ decayed, plain }: Parameters): Region {
-  return { ptr: decayed.ptr, count: decayed.count + plain.count };
+/** Sequences that are encoded together. */
+interface Chunk {
+  readonly batch: Batch;
+  readonly firstSequence: number;
+  readonly sequences: number;
+  readonly firstToken: number;
 }
+
+/** The chunk from a sequence on; every rank makes the same ones. */
+function chunkAt(plan: TrainingPlan, first: number, sequences: number, firstToken: number): Chunk {
+  const { batch, limits } = plan;
+  const n = Math.min(limits.sequences, sequences - first);
+  const offset = first + first / limits.sequences; // each chunk before has one offset more than sequences
+  const part = (tensor: Tensor, from: number, count: number): Tensor =>
+    view(tensor, tensor.name, from, count);
+  return {
+    batch: {
+      tokenIds: part(batch.tokenIds, firstToken, limits.tokens),
+      positions: part(batch.positions, firstToken, limits.tokens),
+      offsets: part(batch.offsets, offset, n + 1),
+    },
+    firstSequence: first,
+    sequences: n,
+    firstToken,
+  };
+}
+
+function tokensOf(buffer: ArrayBufferLike, { batch, sequences }: Chunk): number {
+  return new Int32Array(buffer, batch.offsets.ptr, sequences + 1)[sequences]!;
+}
+
+/**
+ * Writes the sequences of a batch, chunk by chunk, and the rows of the table they need.
+ * @throws RangeError as `writeBatch` does
+ */
+export function writeTrainingBatch(
+  buffer: ArrayBufferLike,
+  plan: TrainingPlan,
+  { encoder }: StepOptions,
+  sequences: readonly ArrayLike<number>[],
+): { tokens: number; touched: number } {
+  const { model, limits } = plan;
+  let tokens = 0;
+  for (let first = 0; first < sequences.length; first += limits.sequences) {
+    const { batch, sequences: n } = chunkAt(plan, first, sequences.length, tokens);
+    const own = { ...limits, sequences: n, tokens: n * limits.maxLength };
+    const part = sequences.slice(first, first + n);
+    tokens += writeBatch(buffer, batch, own, encoder.vocabSize, part);
+  }
+  const ids = new Int32Array(buffer, plan.batch.tokenIds.ptr, tokens);
+  const mapping = model.mapping && new Int32Array(buffer, model.mapping.ptr, encoder.vocabSize);
+  const rows = Int32Array.from(new Set(mapping ? ids.map((id) => mapping[id]!) : ids)).sort();
+  new Int32Array(buffer, plan.touched.ptr, rows.length).set(rows);
+  return { tokens, touched: rows.length };
+}
+
+/** Steps from one move of the average to the next: each is a sweep over all weights. */
+const AVERAGE_EVERY = 16;
 
 /**
  * Runs one step; the batch holds the anchors, then the positives, then the hard negatives. Leaves the loss and the
@@ -131,46 +191,107 @@ export function trainStep(
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
   options: StepOptions,
-  { rows, tokens, step, learningRate, columns = options.columns }: StepHeader,
+  { rows, touched, step, learningRate, columns = options.columns }: StepHeader,
 ): void {
-  const { encoder, pooling, maxLength, temperature, hardNegativeWeight, seed } = options;
-  const { weights: p, gradients: g, first, second, batch, activations: a } = plan;
+  if (rows === 0) return settle(k, plan, options, step);
+  const { encoder, temperature, hardNegativeWeight, seed } = options;
+  const { model, vectors, dVectors } = plan;
+  const { weights: p, gradients: g } = model;
   const hidden = encoder.hiddenSize;
   const sequences = rows * columns;
   const cols = rows * (columns - 1);
-  const size = { tokens, sequences };
-  const dropout = { seed, step, enabled: options.dropout };
   const gradient = flat(g);
   const columnLogSumExp = options.symmetric ? plan.columnLogSumExp.ptr : 0;
   const cosine = options.similarity === "dot" ? 0 : 1;
+  // Row i of a matrix of `width` columns.
+  const at = (tensor: Tensor, i: number, width: number): number => tensor.ptr + 4 * i * width;
+
+  const chunks: Chunk[] = [];
+  for (let first = 0, token = 0; first < sequences; first += plan.limits.sequences) {
+    const chunk = chunkAt(plan, first, sequences, token);
+    chunks.push(chunk);
+    token += tokensOf(buffer, chunk);
+  }
+  const sizeOf = (chunk: Chunk): { tokens: number; sequences: number } => ({
+    tokens: tokensOf(buffer, chunk),
+    sequences: chunk.sequences,
+  });
+  const keyOf = ({ firstToken, firstSequence }: Chunk): DropoutKey => ({
+    seed,
+    step,
+    enabled: options.dropout,
+    firstToken,
+    firstSequence,
+  });
+  const forward = (chunk: Chunk): void => {
+    const y = at(vectors, chunk.firstSequence, hidden);
+    model.forward(k, y, chunk.batch, sizeOf(chunk), keyOf(chunk));
+  };
 
   k.zero(gradient.ptr, 4 * gradient.count);
-  const tokenVectors = encoderForward(k, encoder, p, a, batch, size, maxLength, dropout);
-  const vectors = poolForward(k, hidden, pooling, p, a, batch, tokenVectors, sequences);
+  k.zeroRows(g.table.ptr, plan.touched.ptr, touched, hidden);
+  settle(k, plan, options, step - 1, touched);
+  for (const chunk of chunks) forward(chunk);
 
-  // Row i of a matrix of `width` columns, from the row of the first key on.
-  const keys = (tensor: Tensor, width: number): number => tensor.ptr + 4 * rows * width;
   // prettier-ignore
   {
-    k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, plan.units.ptr, keys(plan.units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), vectors.ptr, keys(vectors, hidden), plan.ids.ptr, keys(plan.ids, 1), rows, cols, hidden, temperature, hardNegativeWeight, cosine, plan.lossScratch.ptr);
+    k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, plan.units.ptr, at(plan.units, rows, hidden), plan.unitScales.ptr, at(plan.unitScales, rows, 1), vectors.ptr, at(vectors, rows, hidden), plan.ids.ptr, at(plan.ids, rows, 1), rows, cols, hidden, temperature, hardNegativeWeight, cosine, plan.lossScratch.ptr);
     const units = cosine ? plan.units : vectors;
-    k.infoNceBackward(a.dPooled.ptr, keys(a.dPooled, hidden), plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, units.ptr, keys(units, hidden), plan.unitScales.ptr, keys(plan.unitScales, 1), rows, cols, hidden, temperature, cosine, plan.lossScratch.ptr);
+    k.infoNceBackward(dVectors.ptr, at(dVectors, rows, hidden), plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, units.ptr, at(units, rows, hidden), plan.unitScales.ptr, at(plan.unitScales, rows, 1), rows, cols, hidden, temperature, cosine, plan.lossScratch.ptr);
   }
-  poolBackward(k, hidden, pooling, p, g, a, batch, sequences);
-  encoderBackward(k, encoder, p, g, a, batch, size, maxLength, dropout);
-  k.gradientNorm(plan.norm.ptr, gradient.ptr, gradient.count, plan.partials.ptr);
+  for (const chunk of chunks.toReversed()) {
+    if (chunk !== chunks.at(-1)) forward(chunk); // with the same dropout, as its bits are a function
+    const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
+    model.backward(k, dy!, y!, chunk.batch, sizeOf(chunk), keyOf(chunk));
+  }
+  // prettier-ignore
+  k.gradientNorm(plan.norm.ptr, gradient.ptr, gradient.count, g.table.ptr, plan.touched.ptr, touched, hidden, plan.partials.ptr);
 
   const { loss, norm } = readLoss(buffer, plan);
   if (!Number.isFinite(loss) || !Number.isFinite(norm)) return;
   const maxNorm = options.maxGradientNorm || Infinity;
+  const { first, second } = model;
+  const { beta1, beta2, epsilon, weightDecay } = options;
+  k.adamWFactors(plan.factors.ptr, learningRate, beta1, beta2, weightDecay, step);
+  // prettier-ignore
+  k.adamWRows(p.table.ptr, g.table.ptr, first.table.ptr, second.table.ptr, plan.last.ptr, plan.touched.ptr, touched, hidden, plan.norm.ptr, plan.factors.ptr, maxNorm, beta1, beta2, epsilon, step);
   for (const [region, decay] of [
-    ["decayed", options.weightDecay],
+    ["decayed", weightDecay],
     ["plain", 0],
   ] as const) {
     const { ptr, count } = p[region];
     // prettier-ignore
-    k.adamWStep(ptr, g[region].ptr, first[region].ptr, second[region].ptr, plan.norm.ptr, count, maxNorm, learningRate, options.beta1, options.beta2, options.epsilon, decay, step);
+    k.adamWStep(ptr, g[region].ptr, first[region].ptr, second[region].ptr, plan.norm.ptr, count, maxNorm, learningRate, beta1, beta2, epsilon, decay, step);
   }
+  if (model.average && step % AVERAGE_EVERY === 0) {
+    settle(k, plan, options, step);
+    const share = averageShare(options.averageDecay!, step);
+    const { table, decayed, plain } = model.average;
+    k.moveAverage(table.ptr, p.table.ptr, table.shape[0]! * hidden, share);
+    k.moveAverage(decayed.ptr, p.decayed.ptr, decayed.count + plain.count, share);
+  } else if (step % (MISSED_STEPS / 2) === 0) {
+    settle(k, plan, options, step);
+  }
+}
+
+/** What the average takes of the weights: the first ones, which are the worst, must not stay in it for long. */
+function averageShare(decay: number, step: number): number {
+  const moves = step / AVERAGE_EVERY;
+  return Math.max(1 - decay ** AVERAGE_EVERY, 9 / (9 + moves));
+}
+
+/** Brings rows of the table to a step, all or the first `touched` that the batch names: see `assembly/adamw.ts`. */
+function settle(
+  k: Kernels,
+  { model, touched: rows, last, norm, factors }: TrainingPlan,
+  { beta1, beta2, epsilon }: StepOptions,
+  step: number,
+  touched?: number,
+): void {
+  const { weights, first, second } = model;
+  const [count, cols] = weights.table.shape as [number, number];
+  // prettier-ignore
+  k.adamWRows(weights.table.ptr, 0, first.table.ptr, second.table.ptr, last.ptr, touched === undefined ? 0 : rows.ptr, touched ?? count, cols, norm.ptr, factors.ptr, Infinity, beta1, beta2, epsilon, step);
 }
 
 /** The loss and the gradient's norm of the last step. */

@@ -1,8 +1,7 @@
-import { writeBatch } from "../model/batch.ts";
 import type { RunOptions, RunState } from "./checkpoint.ts";
 import type { BatchOrder } from "./data.ts";
 import { learningRateAt } from "./schedule.ts";
-import type { StepHeader, TrainingPlan } from "./step.ts";
+import { type StepHeader, type TrainingPlan, writeTrainingBatch } from "./step.ts";
 
 /** Ranks that run one step together. */
 export interface TrainingTeam {
@@ -10,6 +9,8 @@ export interface TrainingTeam {
   readonly buffer: ArrayBufferLike;
   /** Runs a step on all ranks and returns its loss and gradient norm. */
   step(header: StepHeader): Promise<{ loss: number; norm: number }>;
+  /** Makes memory hold the weights of a step, the last one, in all of their rows: before anything reads them. */
+  settle(step: number): Promise<void>;
 }
 
 export interface StepReport {
@@ -60,12 +61,11 @@ export async function train(
   signal?: AbortSignal,
 ): Promise<RunState> {
   const { plan, buffer } = team;
-  const { encoder } = run.step;
   let state = from;
   while (!isFinished(run, state)) {
     const step = state.step + 1;
     const { sequences, ids, columns, source } = order.batch(step);
-    const tokens = writeBatch(buffer, plan.batch, plan.limits, encoder.vocabSize, sequences);
+    const { tokens, touched } = writeTrainingBatch(buffer, plan, run.step, sequences);
     new Int32Array(buffer, plan.ids.ptr, ids.length).set(ids);
     const learningRate = learningRateAt(
       step,
@@ -75,7 +75,7 @@ export async function train(
       run.schedule,
     );
     const rows = sequences.length / columns;
-    const { loss, norm } = await team.step({ rows, tokens, step, learningRate, columns });
+    const { loss, norm } = await team.step({ rows, touched, step, learningRate, columns });
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new Error(
         `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of ${rows} rows ` +
@@ -95,6 +95,7 @@ export async function train(
     });
     state = { ...state, step };
     if (run.evaluation && (step % run.evaluation.every === 0 || step === totalSteps)) {
+      await team.settle(step);
       const report = await events.onEvaluation!(step);
       if (report.spearman > (state.best?.score ?? -Infinity)) {
         await events.onBest!(report);
@@ -102,7 +103,10 @@ export async function train(
       }
     }
     const ends = isFinished(run, state) || signal?.aborted === true;
-    if (ends || step % checkpointEvery === 0) await events.onCheckpoint(state);
+    if (ends || step % checkpointEvery === 0) {
+      await team.settle(step);
+      await events.onCheckpoint(state);
+    }
     if (ends) break;
   }
   return state;

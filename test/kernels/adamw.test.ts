@@ -77,7 +77,16 @@ const program =
     const first = m.input(v.first, count);
     const second = m.input(v.second, count);
     const gradient = m.input(v.gradient, count).ptr;
-    m.k.gradientNorm(norms.ptr, gradient, count, m.scratch(gradientNormScratch(count)));
+    m.k.gradientNorm(
+      norms.ptr,
+      gradient,
+      count,
+      0,
+      0,
+      0,
+      4,
+      m.scratch(gradientNormScratch(count, 0)),
+    );
     m.k.adamWStep(
       weight.ptr,
       gradient,

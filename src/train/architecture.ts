@@ -1,0 +1,132 @@
+/**
+ * What a step trains: an encoder or a static table, as parameters and the way from tokens to sentence vectors and back.
+ */
+import type { Batch, BatchLimits } from "../model/batch.ts";
+import type { EncoderConfig, Pooling } from "../model/config.ts";
+import {
+  type BatchSize,
+  type DropoutKey,
+  encoderBackward,
+  encoderForward,
+  planActivations,
+  poolBackward,
+  poolForward,
+} from "../model/encoder.ts";
+import { type ParameterSet, planParameters } from "../model/parameters.ts";
+import { planStatic, staticBackward, staticForward } from "../model/static.ts";
+import type { Arena, Tensor } from "../runtime/arena.ts";
+import type { Kernels, Pointer } from "../runtime/kernels.ts";
+
+/** The same four parameter sets for either architecture, and its two passes over a chunk of the batch. */
+export interface Architecture {
+  readonly weights: ParameterSet;
+  readonly gradients: ParameterSet;
+  readonly first: ParameterSet;
+  readonly second: ParameterSet;
+  /** Their exponential moving average, if there is one. */
+  readonly average: ParameterSet | undefined;
+  /** What is evaluated and written to a model file: the average, or else the weights. */
+  readonly served: readonly Tensor[];
+  /** The row of the table of each token [vocab] int32; undefined where a token's row is its id. */
+  readonly mapping: Tensor | undefined;
+  /** Computes the sentence vectors `y` [sequences, hidden] of a chunk. */
+  forward(k: Kernels, y: Pointer, batch: Batch, size: BatchSize, key: DropoutKey): void;
+  /** Adds to the gradients, from the gradient `dy` of `y`, which is lost; the last `forward` was of the same chunk. */
+  backward(
+    k: Kernels,
+    dy: Pointer,
+    y: Pointer,
+    batch: Batch,
+    size: BatchSize,
+    key: DropoutKey,
+  ): void;
+}
+
+export interface ArchitectureOptions {
+  readonly encoder: EncoderConfig;
+  readonly pooling: Pooling;
+  /** Rows of the table of a static model; undefined for an encoder. */
+  readonly tableRows?: number;
+  readonly averageDecay?: number;
+}
+
+/** Lays out an architecture for chunks of at most `limits`. */
+export function planArchitecture(
+  arena: Arena,
+  options: ArchitectureOptions,
+  limits: BatchLimits,
+  ranks: number,
+): Architecture {
+  return options.tableRows === undefined
+    ? planEncoder(arena, options, limits, ranks)
+    : planTable(arena, options, limits, options.tableRows);
+}
+
+/** The four parameter sets and their average, one after another. */
+function planSets<T>(plan: (prefix: string) => T, averageDecay: number): Sets<T> {
+  return {
+    weights: plan(""),
+    gradients: plan("gradient."),
+    first: plan("adam.first."),
+    second: plan("adam.second."),
+    average: averageDecay > 0 ? plan("average.") : undefined,
+  };
+}
+
+interface Sets<T> {
+  readonly weights: T;
+  readonly gradients: T;
+  readonly first: T;
+  readonly second: T;
+  readonly average: T | undefined;
+}
+
+function planEncoder(
+  arena: Arena,
+  { encoder, pooling, averageDecay = 0 }: ArchitectureOptions,
+  limits: BatchLimits,
+  ranks: number,
+): Architecture {
+  const { hiddenSize: hidden } = encoder;
+  const { maxLength } = limits;
+  const sets = planSets(
+    (prefix) => planParameters(arena, encoder, pooling === "cls", prefix),
+    averageDecay,
+  );
+  const { weights: p, gradients: g } = sets;
+  const a = planActivations(arena, encoder, limits, pooling, ranks);
+  return {
+    ...sets,
+    served: (sets.average ?? sets.weights).named,
+    mapping: undefined,
+    forward(k, y, batch, size, key) {
+      const x = encoderForward(k, encoder, p, a, batch, size, maxLength, key);
+      poolForward(k, hidden, pooling, p, a, batch, y, x, size.sequences);
+    },
+    backward(k, dy, y, batch, size, key) {
+      poolBackward(k, hidden, pooling, p, g, a, batch, dy, y, size.sequences);
+      encoderBackward(k, encoder, p, g, a, batch, size, maxLength, key);
+    },
+  };
+}
+
+function planTable(
+  arena: Arena,
+  { encoder, averageDecay = 0 }: ArchitectureOptions,
+  { tokens }: BatchLimits,
+  rows: number,
+): Architecture {
+  const sets = planSets((prefix) => planStatic(arena, encoder, rows, prefix), averageDecay);
+  const { weights: p, gradients: g } = sets;
+  const mapping = arena.reserve("mapping", "I32", [encoder.vocabSize]);
+  const dots = arena.tensor("dots", tokens);
+  return {
+    ...sets,
+    weights: { ...p, named: [...p.named, mapping] },
+    served: [...(sets.average ?? p).named, mapping],
+    mapping,
+    forward: (k, y, batch, size, key) => staticForward(k, encoder, p, mapping, batch, y, size, key),
+    backward: (k, dy, _, batch, size, key) =>
+      staticBackward(k, encoder, p, g, mapping, batch, dots, dy, size, key),
+  };
+}
