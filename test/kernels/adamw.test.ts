@@ -1,7 +1,15 @@
 import { describe, expect, it } from "vitest";
-import { gradientNormScratch } from "../../src/runtime/scratch.ts";
+import { gradientNormScratch, MISSED_STEPS } from "../../src/runtime/scratch.ts";
 import { adamW, type AdamW, norm } from "../oracle/adamw.ts";
-import { expectClose, type Program, run, TARGETS, uniform } from "./harness.ts";
+import {
+  expectClose,
+  expectSameBits,
+  integers,
+  type Program,
+  run,
+  TARGETS,
+  uniform,
+} from "./harness.ts";
 import { expectTeamInvariance } from "./team.ts";
 
 const COUNTS = [0, 4, 60, 64, 68, 4092, 4096, 4100, 12292];
@@ -178,10 +186,99 @@ describe.each(TARGETS)("%s: gradientNorm", (target) => {
   });
 });
 
+const TABLE_ROWS = 9;
+
+/** The rows of a table that each of `steps` batches touches: different ones, some never. */
+const touchedRows = (steps: number): Int32Array[] =>
+  Array.from({ length: steps }, (_, step) =>
+    Int32Array.from(new Set(integers(step + 1, 3, TABLE_ROWS - 1))).sort(),
+  );
+
+/** Steps of a table whose rows wait until they are needed, or, in `sweeps`, of all its rows each time. */
+const tableProgram =
+  (
+    cols: number,
+    steps: number,
+    sweeps: boolean,
+    from = 1,
+  ): Program<"weight" | "first" | "second"> =>
+  (m) => {
+    const count = TABLE_ROWS * cols;
+    const [weight, first, second] = [1, 0, 0].map((seed) =>
+      m.input(seed ? uniform(seed, count) : new Float32Array(count), TABLE_ROWS, cols),
+    ) as [ReturnType<typeof m.input>, ReturnType<typeof m.input>, ReturnType<typeof m.input>];
+    const last = m.ints(new Int32Array(TABLE_ROWS).fill(from - 1)).ptr;
+    const factors = m.output(MISSED_STEPS, 4).ptr;
+    const [norm, partials] = [m.output(1).ptr, m.scratch(gradientNormScratch(0, TABLE_ROWS))];
+    const { maxNorm, beta1, beta2, epsilon, weightDecay } = { ...OPTIONS, maxNorm: 1 };
+    touchedRows(steps).forEach((rows, i) => {
+      const step = from + i;
+      const rate = OPTIONS.learningRate / (i + 1);
+      const dense = new Float32Array(count);
+      for (const row of rows) dense.set(uniform(100 + i + row, cols), row * cols);
+      const gradient = m.input(dense, TABLE_ROWS, cols).ptr;
+      const touched = m.ints(rows).ptr;
+      m.k.gradientNorm(norm, gradient, 0, gradient, touched, rows.length, cols, partials);
+      if (sweeps) {
+        // prettier-ignore
+        m.k.adamWStep(weight.ptr, gradient, first.ptr, second.ptr, norm, count, maxNorm, rate, beta1, beta2, epsilon, weightDecay, step);
+        return;
+      }
+      m.k.adamWFactors(factors, rate, beta1, beta2, weightDecay, step);
+      // prettier-ignore
+      m.k.adamWRows(weight.ptr, 0, first.ptr, second.ptr, last, touched, rows.length, cols, norm, factors, maxNorm, beta1, beta2, epsilon, step - 1);
+      // prettier-ignore
+      m.k.adamWRows(weight.ptr, gradient, first.ptr, second.ptr, last, touched, rows.length, cols, norm, factors, maxNorm, beta1, beta2, epsilon, step);
+    });
+    // prettier-ignore
+    if (!sweeps) m.k.adamWRows(weight.ptr, 0, first.ptr, second.ptr, last, 0, TABLE_ROWS, cols, norm, factors, maxNorm, beta1, beta2, epsilon, from + steps - 1);
+    return { weight, first, second };
+  };
+
+describe.each(TARGETS)("%s: adamWRows", (target) => {
+  it.each([4, 20, 64])("leaves the bits of sweeps over all rows, rows of %d", (cols) => {
+    const sweeps = run(target, tableProgram(cols, 40, true));
+    expectSameBits(run(target, tableProgram(cols, 40, false)), sweeps, "rows that waited");
+  });
+
+  it("leaves them where the ring of factors comes round", () => {
+    const from = MISSED_STEPS - 5;
+    const sweeps = run(target, tableProgram(8, 20, true, from));
+    expectSameBits(run(target, tableProgram(8, 20, false, from)), sweeps, "steps past the ring");
+  });
+});
+
+describe.each(TARGETS)("%s: zeroRows, moveAverage", (target) => {
+  it("clears the touched rows alone", () => {
+    const values = uniform(1, 60);
+    const { table } = run(target, (m) => {
+      const cleared = m.input(values, 5, 12);
+      m.k.zeroRows(cleared.ptr, m.ints([1, 4]).ptr, 2, 12);
+      return { table: cleared };
+    });
+    const want = values.map((v, i) => ([1, 4].includes(Math.floor(i / 12)) ? 0 : v));
+    expect([...table.values]).toEqual([...want]);
+  });
+
+  it.each(COUNTS)("moves the average by its share, count %d", (count) => {
+    const [old, weight] = [uniform(1, count), uniform(2, count)];
+    const { average } = run(target, (m) => {
+      const moved = m.input(old, count);
+      m.k.moveAverage(moved.ptr, m.input(weight, count).ptr, count, 0.125);
+      return { average: moved };
+    });
+    const want = Float64Array.from(old, (v, i) => v + (weight[i]! - v) * 0.125);
+    expectClose({ average }, { average: want }, { absolute: 2e-7 });
+  });
+});
+
 describe("node: AdamW by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     const cases = COUNTS.map((count) => shape("", count, { maxNorm: 1 }));
     const programs = cases.map((c) => [`adamWStep${c.name}`, program(c)] as const);
-    await expectTeamInvariance(Object.fromEntries(programs));
+    await expectTeamInvariance({
+      ...Object.fromEntries(programs),
+      rows: tableProgram(20, 12, false),
+    });
   });
 });

@@ -80,7 +80,6 @@ describe("what cannot be trained is refused by name:", () => {
     [{ pooling: ["avg", "max"] }, 'pooling ["avg","max"] cannot be trained'],
     [{ dtype: "int8" }, "a model of int8 weights cannot be trained"],
     [{ modules: [dense] }, "modules after it cannot be trained"],
-    [{ table: { rows: 3 } }, "a static model cannot be trained"],
   ] as const)("%o", (changes, message) => {
     expect(() => trainablePooling({ ...config, ...changes }, "m")).toThrow(message);
   });

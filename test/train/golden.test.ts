@@ -208,3 +208,51 @@ describe("the step's objectives", () => {
     },
   );
 });
+
+describe("a batch in chunks", () => {
+  it.each([1, 3, 5])(
+    "of %d sentences has the gradients of the whole batch, dropout included, to 1e-5",
+    (chunkSize) => {
+      const rows = golden.sentences.length;
+      const ids = [...golden.sentences, ...golden.sentences];
+      const found = [{ chunkSize }, {}].map((changes) => {
+        const { plan, buffer, step } = start("node", "cls", changes);
+        step(ids, { rows, step: 1, learningRate: 0 });
+        const { loss, norm } = readLoss(buffer, plan);
+        const named = plan.model.gradients.named.map(
+          (tensor) => [tensor.name, floats(buffer, tensor).slice()] as const,
+        );
+        return { loss, norm, named };
+      });
+      const [chunked, whole] = found as [(typeof found)[0], (typeof found)[0]];
+      expect(chunked.loss).toBeCloseTo(whole.loss, 6);
+      expect(chunked.norm / whole.norm).toBeCloseTo(1, 5);
+      chunked.named.forEach(([name, values], i) => {
+        const want = whole.named[i]![1];
+        const scale = Math.max(1e-2, ...want.map(Math.abs));
+        expect(worst(values, want).error / scale, name).toBeLessThan(1e-5);
+      });
+    },
+  );
+});
+
+describe("the average of the weights", () => {
+  it("moves every sixteenth step, by 9 / (9 + moves) at first", () => {
+    const { plan, buffer, step } = start("node", "avg", { averageDecay: 0.999 });
+    const { weights, average } = plan.model;
+    const values = (set: ParameterSet): Float32Array => floats(buffer, set.named[5]!).slice();
+    const sentences = golden.curve.batches[0] as number[][];
+    const want = values(average!); // zeros
+    for (let n = 1; n <= 48; n++) {
+      step([...sentences, ...sentences], {
+        rows: sentences.length,
+        step: n,
+        learningRate: 1e-3,
+      });
+      if (n % 16 > 0) continue;
+      const now = values(weights);
+      want.forEach((value, i) => (want[i] = value + ((now[i]! - value) * 9) / (9 + n / 16)));
+      expect(worst(values(average!), want).error).toBeLessThan(1e-6);
+    }
+  });
+});
