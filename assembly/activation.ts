@@ -1,52 +1,93 @@
 /**
  * Pointwise functions.
  *
- *   GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415), in its exact form, with the normal distribution's
+ *   GELU (Hendrycks & Gimpel 2016, https://arxiv.org/abs/1606.08415), with the normal distribution's
  *   Φ(x) = (1 + erf(x / √2)) / 2 and φ(x) = exp(-x² / 2) / √(2π):
  *
- *     y = x · Φ(x)        dx = dy · (Φ(x) + x · φ(x))
+ *     y = x · Φ(x)        dx = dy · (Φ(x) + x · φ(x))                        form 0
  *
- *   Φ has absolute error below 3e-7, so y below 3e-7 · |x|.
+ *   and its tanh form, with s = (1 + tanh u) / 2, u = √(2/π) (x + 0.044715 x³), where 1 - tanh² u = 4 s (1 - s):
+ *
+ *     y = x · s           dx = dy · s · (1 + 2 x (1 - s) u')                 form 1
+ *
+ *   Φ has absolute error below 3e-7 and s below 2e-7, so y that times |x|.
  *
  *   tanh, the activation of BERT's pooler:    y = tanh x        dx = dy · (1 - y²)
  *
  *   every operand [count], count % 4 == 0; outputs may lie on inputs
  */
-import { exp4, normalCdf4, tanh4 } from "./math";
+import { exp4, logisticCdf4, logisticSlope4, normalCdf4, tanh4 } from "./math";
 import { Exact, Fused, fma } from "./simd";
 import { barrier, begin, end } from "./team";
+
+const ERF: usize = 0;
+const TANH: usize = 1;
 
 /** -½ and 1 / √(2π), in memory because a loop would rebuild constants. */
 const DENSITY = memory.data<f32>([-0.5, 0.3989422804014327]);
 
-function gelu<Rounding>(y: usize, x: usize, count: usize): void {
-  assert((count & 3) == 0, "count must be a multiple of 4");
-  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
-    const xi = v128.load(x + i);
-    v128.store(y + i, f32x4.mul(xi, normalCdf4<Rounding>(xi)));
+function geluRow<Rounding>(y: usize, x: usize, bytes: usize, form: usize): void {
+  if (form == ERF) {
+    for (let i: usize = 0; i < bytes; i += 16) {
+      const xi = v128.load(x + i);
+      v128.store(y + i, f32x4.mul(xi, normalCdf4<Rounding>(xi)));
+    }
+  } else {
+    for (let i: usize = 0; i < bytes; i += 16) {
+      const xi = v128.load(x + i);
+      v128.store(y + i, f32x4.mul(xi, logisticCdf4<Rounding>(xi)));
+    }
   }
+}
+
+/** GELU of a tile: rows of so many bytes, `stride` apart in both. */
+export function geluRows<Rounding>(
+  y: usize,
+  x: usize,
+  stride: usize,
+  rows: usize,
+  bytes: usize,
+  form: usize,
+): void {
+  for (let row: usize = 0; row < rows; row++, y += stride, x += stride)
+    geluRow<Rounding>(y, x, bytes, form);
+}
+
+function gelu<Rounding>(y: usize, x: usize, count: usize, form: usize): void {
+  assert((count & 3) == 0, "count must be a multiple of 4");
+  assert(form <= TANH, "form must be 0 or 1");
+  const first = begin(count >> 2) << 4;
+  geluRow<Rounding>(y + first, x + first, (end(count >> 2) << 4) - first, form);
   barrier();
 }
 
 /** Computes y. */
-export function geluForward(y: usize, x: usize, count: usize): void {
-  gelu<Fused>(y, x, count);
+export function geluForward(y: usize, x: usize, count: usize, form: usize): void {
+  gelu<Fused>(y, x, count, form);
 }
 
 /** Computes y with the same bits on every target: the GELU of quantised models. */
-export function geluExactForward(y: usize, x: usize, count: usize): void {
-  gelu<Exact>(y, x, count);
+export function geluExactForward(y: usize, x: usize, count: usize, form: usize): void {
+  gelu<Exact>(y, x, count, form);
 }
 
 /** Overwrites dx. */
-export function geluBackward(dx: usize, dy: usize, x: usize, count: usize): void {
+export function geluBackward(dx: usize, dy: usize, x: usize, count: usize, form: usize): void {
   assert((count & 3) == 0, "count must be a multiple of 4");
-  for (let i = begin(count >> 2) << 4, last = end(count >> 2) << 4; i < last; i += 16) {
-    const xi = v128.load(x + i);
-    const exponent = f32x4.mul(f32x4.mul(xi, xi), v128.load32_splat(DENSITY));
-    const density = f32x4.mul(exp4<Fused>(exponent), v128.load32_splat(DENSITY, 4));
-    const slope = fma(xi, density, normalCdf4<Fused>(xi));
-    v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope));
+  assert(form <= TANH, "form must be 0 or 1");
+  const first = begin(count >> 2) << 4;
+  const last = end(count >> 2) << 4;
+  if (form == ERF) {
+    for (let i = first; i < last; i += 16) {
+      const xi = v128.load(x + i);
+      const exponent = f32x4.mul(f32x4.mul(xi, xi), v128.load32_splat(DENSITY));
+      const density = f32x4.mul(exp4<Fused>(exponent), v128.load32_splat(DENSITY, 4));
+      const slope = fma(xi, density, normalCdf4<Fused>(xi));
+      v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope));
+    }
+  } else {
+    for (let i = first; i < last; i += 16)
+      v128.store(dx + i, f32x4.mul(v128.load(dy + i), logisticSlope4(v128.load(x + i))));
   }
   barrier();
 }

@@ -1,5 +1,5 @@
 /**
- * Matrix product C (+)= A · B, the one loop nest behind every dense product of the model (Goto & van de Geijn 2008,
+ * Matrix product C (+)= A · B (+ bias + residual), and GELU(C) beside it if wanted: the one loop nest behind every dense product of the model (Goto & van de Geijn 2008,
  * Anatomy of high-performance matrix multiplication; Van Zee & van de Geijn 2015, BLIS).
  *
  *   C [rows, cols]    A [rows, k]    B [k, cols]    stored row by row or, transposed, column by column, with a stride
@@ -12,6 +12,7 @@
  * chain of multiply-adds that starts at the bias or at C. So a row of C depends on its row of A alone, bit for bit, and k
  * is never shared out among ranks.
  */
+import { geluRows } from "./activation";
 import { barrier, begin, end, rankOf, teamSize } from "./team";
 import { NR, readsRows, tallest, tile, tileHeight } from "./tile";
 
@@ -195,22 +196,27 @@ function edgeTile<Rounding>(
   b: usize,
   k: usize,
   bias: usize,
-  accumulate: bool,
+  start: usize,
   height: usize,
   rows: usize,
   cols: usize,
   edge: usize,
 ): void {
   const columnBytes = cols << 2;
-  if (accumulate) {
-    for (let i: usize = 0; i < rows; i++) memory.copy(edge + (i << 5), c + i * stride, columnBytes);
-  } else if (bias) {
-    // The bias may end inside these eight columns, and what follows it is not ours to read.
+  if (start || bias) {
     memory.fill(edge, 0, height << 5);
-    for (let i: usize = 0; i < rows; i++) memory.copy(edge + (i << 5), bias, columnBytes);
-    accumulate = true;
+    for (let i: usize = 0; i < rows; i++) {
+      const row = edge + (i << 5);
+      if (start) memory.copy(row, start + i * stride, columnBytes);
+      // The bias may end inside these eight columns, and what follows it is not ours to read.
+      if (bias) {
+        for (let j: usize = 0; j < columnBytes; j += 4)
+          store<f32>(row + j, load<f32>(bias + j) + load<f32>(row + j));
+      }
+    }
+    start = edge;
   }
-  tile<Rounding>(edge, NR << 2, a, rowStep, b, k, 0, accumulate, height);
+  tile<Rounding>(edge, NR << 2, a, rowStep, b, k, 0, start, height);
   for (let i: usize = 0; i < rows; i++) memory.copy(c + i * stride, edge + (i << 5), columnBytes);
 }
 
@@ -229,6 +235,9 @@ function multiplyPacked<Rounding>(
   cols: usize,
   bias: usize,
   accumulate: bool,
+  residual: usize,
+  active: usize,
+  form: usize,
   firstRow: usize,
   lastRow: usize,
   firstPanel: usize,
@@ -250,6 +259,9 @@ function multiplyPacked<Rounding>(
         allCols,
         bias,
         accumulate,
+        residual,
+        active,
+        form,
         i,
         min(i + MC, lastRow),
         n,
@@ -273,6 +285,9 @@ function multiplyBlock<Rounding>(
   allCols: usize,
   bias: usize,
   accumulate: bool,
+  residual: usize,
+  active: usize,
+  form: usize,
   firstRow: usize,
   lastRow: usize,
   firstPanel: usize,
@@ -283,7 +298,7 @@ function multiplyBlock<Rounding>(
   const packsAll = transposed || !readsRows<Rounding>() || lastPanel - firstPanel > FEW;
   for (let p: usize = 0; p < k; p += kc) {
     const depth = min(kc, k - p);
-    const addToC = accumulate || p > 0;
+    const addsToC = accumulate || p > 0;
 
     let row = firstRow;
     let next = scratch;
@@ -308,16 +323,18 @@ function multiplyBlock<Rounding>(
       const j = n * NR;
       const width = min(NR, cols - j);
       const b = packed + ((allCols * p + j * depth) << 2);
-      const biasJ = bias ? bias + (j << 2) : 0;
+      const biasJ = bias && p == 0 ? bias + (j << 2) : 0;
       for (let i = firstRow, panel = scratch; i < lastRow;) {
         const height = tileHeight<Rounding>(lastRow - i);
         const valid = min(height, lastRow - i);
         const isPacked = packsAll || valid < height;
         const ai = isPacked ? panel : a + i * aStride + (p << 2);
         const rowStep: usize = isPacked ? 0 : aStride;
-        const ci = c + i * cStride + (j << 2);
+        const at = i * cStride + (j << 2);
+        const ci = c + at;
+        const start = addsToC ? ci : residual ? residual + at : 0;
         if (valid == height && width == NR) {
-          tile<Rounding>(ci, cStride, ai, rowStep, b, depth, biasJ, addToC, height);
+          tile<Rounding>(ci, cStride, ai, rowStep, b, depth, biasJ, start, height);
         } else {
           edgeTile<Rounding>(
             ci,
@@ -327,7 +344,7 @@ function multiplyBlock<Rounding>(
             b,
             depth,
             biasJ,
-            addToC,
+            start,
             height,
             valid,
             width,
@@ -339,9 +356,19 @@ function multiplyBlock<Rounding>(
       }
     }
   }
+
+  // Here, while the block lies in L2, and not tile by tile: whole rows keep the divisions of many vectors in flight.
+  if (active) {
+    const at = firstRow * cStride + ((firstPanel * NR) << 2);
+    const bytes = (min(lastPanel * NR, cols) - firstPanel * NR) << 2;
+    geluRows<Rounding>(active + at, c + at, cStride, lastRow - firstRow, bytes, form);
+  }
 }
 
-/** C (+)= A · packed B + bias by the whole team: rows are shared out, or column panels where rows are few. */
+/**
+ * C (+)= A · packed B + bias + residual by the whole team: rows are shared out, or column panels where rows are few. The residual
+ * and `active`, which gets GELU(C), lie as C does, or are C; 0 is none.
+ */
 export function multiplyTogether<Rounding>(
   c: usize,
   cStride: usize,
@@ -354,6 +381,9 @@ export function multiplyTogether<Rounding>(
   cols: usize,
   bias: usize,
   accumulate: bool,
+  residual: usize,
+  active: usize,
+  form: usize,
   scratch: usize,
 ): void {
   const mr = tallest<Rounding>();
@@ -371,6 +401,9 @@ export function multiplyTogether<Rounding>(
       cols,
       bias,
       accumulate,
+      residual,
+      active,
+      form,
       0,
       rows,
       begin(panels),
@@ -390,6 +423,9 @@ export function multiplyTogether<Rounding>(
       cols,
       bias,
       accumulate,
+      residual,
+      active,
+      form,
       begin(tiles) * mr,
       min(end(tiles) * mr, rows),
       0,
@@ -425,6 +461,9 @@ export function multiplyAlone<Rounding>(
     cols,
     0,
     accumulate,
+    0,
+    0,
+    0,
     0,
     rows,
     0,

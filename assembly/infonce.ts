@@ -95,6 +95,9 @@ export function infoNceForward(
     cols,
     0,
     false,
+    0,
+    0,
+    0,
     scratch + packedBytes(dimension, cols),
   );
 
@@ -208,6 +211,9 @@ export function infoNceBackward(
     dimension,
     0,
     false,
+    0,
+    0,
+    0,
     scratch + packedBytes(cols, dimension),
   );
   packTogether(scratch, anchorUnits, stride, rows, dimension, false);
@@ -223,6 +229,9 @@ export function infoNceBackward(
     dimension,
     0,
     false,
+    0,
+    0,
+    0,
     scratch + packedBytes(rows, dimension),
   );
   if (cosine) {

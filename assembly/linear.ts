@@ -1,10 +1,11 @@
 /**
  * Linear layer, in PyTorch's layout: a weight row per output.
  *
- *   y = x · Wᵀ + b          dx (+)= dy · W          dW += dyᵀ · x          db += Σ dy over rows
+ *   y = x · Wᵀ + b (+ residual), active = GELU(y)          dx (+)= dy · W          dW += dyᵀ · x          db += Σ dy over rows
  *
- *   x dx [rows, inputs]    y dy [rows, outputs]    W dW [outputs, inputs]    b db [outputs]
- *   inputs, outputs % 4 == 0; b and db may be absent
+ *   x dx [rows, inputs]    y active residual dy [rows, outputs]    W dW [outputs, inputs]    b db [outputs]
+ *   inputs, outputs % 4 == 0; b, residual, active and db may be absent; y may lie on the residual, active on y
+ *   form: of GELU, as in `activation.ts`
  *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
  */
 import { multiplyTogether, packedBytes, packTogether } from "./gemm";
@@ -15,26 +16,32 @@ function assertShape(inputs: usize, outputs: usize): void {
   assert((inputs & 3) == 0 && (outputs & 3) == 0, "inputs and outputs must be multiples of 4");
 }
 
-/** Computes y. */
+/** Computes y, and active if it is given. */
 export function linearForward(
   y: usize,
+  active: usize,
   x: usize,
   weight: usize,
   bias: usize,
+  residual: usize,
   rows: usize,
   inputs: usize,
   outputs: usize,
+  form: usize,
   scratch: usize,
 ): void {
   packLinear(scratch, weight, inputs, outputs);
   linearPackedForward(
     y,
+    active,
     x,
     scratch,
     bias,
+    residual,
     rows,
     inputs,
     outputs,
+    form,
     scratch + packedBytes(inputs, outputs),
   );
 }
@@ -45,15 +52,18 @@ export function packLinear(packed: usize, weight: usize, inputs: usize, outputs:
   packTogether(packed, weight, inputs << 2, inputs, outputs, true);
 }
 
-/** Computes y from a packed W, with the bits of `linearForward`; scratch is `RANK_SCRATCH` for each rank. */
+/** The same from a packed W, with the bits of `linearForward`; scratch is `RANK_SCRATCH` for each rank. */
 export function linearPackedForward(
   y: usize,
+  active: usize,
   x: usize,
   packed: usize,
   bias: usize,
+  residual: usize,
   rows: usize,
   inputs: usize,
   outputs: usize,
+  form: usize,
   scratch: usize,
 ): void {
   assertShape(inputs, outputs);
@@ -69,6 +79,9 @@ export function linearPackedForward(
     outputs,
     bias,
     false,
+    residual,
+    active,
+    form,
     scratch,
   );
 }
@@ -99,6 +112,9 @@ export function linearBackwardInput(
     inputs,
     0,
     accumulate != 0,
+    0,
+    0,
+    0,
     own,
   );
 }
@@ -129,6 +145,9 @@ export function linearBackwardWeight(
     inputs,
     0,
     true,
+    0,
+    0,
+    0,
     own,
   );
   if (dBias) addColumnSums(dBias, dy, rows, outputs);

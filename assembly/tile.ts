@@ -4,8 +4,8 @@
  *   A is rows that are `rowStep` bytes apart, or, where that is 0, a panel: k × height, end to end
  *   a B panel is k × 8, end to end
  *
- * The tile starts at C if `accumulate`, else at the eight floats of `bias`; pointer 0 is as good as no bias, since the null
- * line of memory is always zero.
+ * The tile starts at the eight floats of `bias`, plus the rows at `start`, which lie as C does, if there are any: C itself, or a
+ * residual. Pointer 0 is as good as no bias, since the null line of memory is always zero.
  */
 import { FUSED, multiplyAdd } from "./simd";
 
@@ -42,12 +42,12 @@ export function tile<Rounding>(
   b: usize,
   k: usize,
   bias: usize,
-  accumulate: bool,
+  start: usize,
   height: usize,
 ): void {
-  if (height == 4) tile4<Rounding>(c, stride, a, rowStep, b, k, bias, accumulate);
-  else if (tallest<Rounding>() == 6) tile6<Rounding>(c, stride, a, rowStep, b, k, bias, accumulate);
-  else tile5<Rounding>(c, stride, a, rowStep, b, k, bias, accumulate);
+  if (height == 4) tile4<Rounding>(c, stride, a, rowStep, b, k, bias, start);
+  else if (tallest<Rounding>() == 6) tile6<Rounding>(c, stride, a, rowStep, b, k, bias, start);
+  else tile5<Rounding>(c, stride, a, rowStep, b, k, bias, start);
 }
 
 function tile6<Rounding>(
@@ -58,7 +58,7 @@ function tile6<Rounding>(
   b: usize,
   k: usize,
   bias: usize,
-  accumulate: bool,
+  start: usize,
 ): void {
   const c1 = c + stride;
   const c2 = c1 + stride;
@@ -79,19 +79,24 @@ function tile6<Rounding>(
   let c41 = bias1;
   let c50 = bias0;
   let c51 = bias1;
-  if (accumulate) {
-    c00 = v128.load(c, 0);
-    c01 = v128.load(c, 16);
-    c10 = v128.load(c1, 0);
-    c11 = v128.load(c1, 16);
-    c20 = v128.load(c2, 0);
-    c21 = v128.load(c2, 16);
-    c30 = v128.load(c3, 0);
-    c31 = v128.load(c3, 16);
-    c40 = v128.load(c4, 0);
-    c41 = v128.load(c4, 16);
-    c50 = v128.load(c5, 0);
-    c51 = v128.load(c5, 16);
+  if (start) {
+    c00 = f32x4.add(bias0, v128.load(start, 0));
+    c01 = f32x4.add(bias1, v128.load(start, 16));
+    let from = start + stride;
+    c10 = f32x4.add(bias0, v128.load(from, 0));
+    c11 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c20 = f32x4.add(bias0, v128.load(from, 0));
+    c21 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c30 = f32x4.add(bias0, v128.load(from, 0));
+    c31 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c40 = f32x4.add(bias0, v128.load(from, 0));
+    c41 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c50 = f32x4.add(bias0, v128.load(from, 0));
+    c51 = f32x4.add(bias1, v128.load(from, 16));
   }
   const last = b + (k << 5);
   if (rowStep) {
@@ -174,7 +179,7 @@ function tile5<Rounding>(
   b: usize,
   k: usize,
   bias: usize,
-  accumulate: bool,
+  start: usize,
 ): void {
   const c1 = c + stride;
   const c2 = c1 + stride;
@@ -192,17 +197,21 @@ function tile5<Rounding>(
   let c31 = bias1;
   let c40 = bias0;
   let c41 = bias1;
-  if (accumulate) {
-    c00 = v128.load(c, 0);
-    c01 = v128.load(c, 16);
-    c10 = v128.load(c1, 0);
-    c11 = v128.load(c1, 16);
-    c20 = v128.load(c2, 0);
-    c21 = v128.load(c2, 16);
-    c30 = v128.load(c3, 0);
-    c31 = v128.load(c3, 16);
-    c40 = v128.load(c4, 0);
-    c41 = v128.load(c4, 16);
+  if (start) {
+    c00 = f32x4.add(bias0, v128.load(start, 0));
+    c01 = f32x4.add(bias1, v128.load(start, 16));
+    let from = start + stride;
+    c10 = f32x4.add(bias0, v128.load(from, 0));
+    c11 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c20 = f32x4.add(bias0, v128.load(from, 0));
+    c21 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c30 = f32x4.add(bias0, v128.load(from, 0));
+    c31 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c40 = f32x4.add(bias0, v128.load(from, 0));
+    c41 = f32x4.add(bias1, v128.load(from, 16));
   }
   const last = b + (k << 5);
   if (rowStep) {
@@ -275,7 +284,7 @@ function tile4<Rounding>(
   b: usize,
   k: usize,
   bias: usize,
-  accumulate: bool,
+  start: usize,
 ): void {
   const c1 = c + stride;
   const c2 = c1 + stride;
@@ -290,15 +299,18 @@ function tile4<Rounding>(
   let c21 = bias1;
   let c30 = bias0;
   let c31 = bias1;
-  if (accumulate) {
-    c00 = v128.load(c, 0);
-    c01 = v128.load(c, 16);
-    c10 = v128.load(c1, 0);
-    c11 = v128.load(c1, 16);
-    c20 = v128.load(c2, 0);
-    c21 = v128.load(c2, 16);
-    c30 = v128.load(c3, 0);
-    c31 = v128.load(c3, 16);
+  if (start) {
+    c00 = f32x4.add(bias0, v128.load(start, 0));
+    c01 = f32x4.add(bias1, v128.load(start, 16));
+    let from = start + stride;
+    c10 = f32x4.add(bias0, v128.load(from, 0));
+    c11 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c20 = f32x4.add(bias0, v128.load(from, 0));
+    c21 = f32x4.add(bias1, v128.load(from, 16));
+    from += stride;
+    c30 = f32x4.add(bias0, v128.load(from, 0));
+    c31 = f32x4.add(bias1, v128.load(from, 16));
   }
   const last = b + (k << 5);
   if (rowStep) {

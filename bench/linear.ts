@@ -40,7 +40,8 @@ export function linear(): Table[] {
           {
             name: `${shape} forward`,
             work,
-            run: () => k.linearForward(t.y, t.x, t.w, t.b, rows, inputs, outputs, t.scratch),
+            run: () =>
+              k.linearForward(t.y, 0, t.x, t.w, t.b, 0, rows, inputs, outputs, 0, t.scratch),
           },
           {
             name: `${shape} dX`,

@@ -28,8 +28,8 @@ export function pointwise(): Table[] {
       { name: "add", work: 3 * bytes, run: () => k.addForward(t.y, t.x, t.z, count) },
       { name: "layer norm forward", work: 2 * bytes, run: () => k.layerNormForward(t.y, t.mean, t.rstd, t.x, t.gamma, t.beta, n, cols, 1e-12) },
       { name: "layer norm backward", work: 3 * bytes, run: () => k.layerNormBackward(t.y, t.gamma, t.beta, t.z, t.x, t.gamma, t.mean, t.rstd, n, cols) },
-      { name: "gelu forward", work: 2 * bytes, run: () => k.geluForward(t.y, t.x, count) },
-      { name: "gelu backward", work: 3 * bytes, run: () => k.geluBackward(t.y, t.z, t.x, count) },
+      { name: "gelu forward", work: 2 * bytes, run: () => k.geluForward(t.y, t.x, count, 0) },
+      { name: "gelu backward", work: 3 * bytes, run: () => k.geluBackward(t.y, t.z, t.x, count, 0) },
       { name: "dropout and residual", work: 3 * bytes, run: () => k.dropoutForward(t.y, t.x, t.z, 0, n, cols, 0.1, 1, 1, 1) },
       { name: "AdamW", work: 7 * bytes, run: () => k.adamWStep(t.x, t.y, t.z, t.v, t.norm, count, 1, 1e-9, 0.9, 0.999, 1e-8, 0.01, 1) },
     ];

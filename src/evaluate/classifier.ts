@@ -185,7 +185,7 @@ export class Classifier {
     });
     const bias = weights.ptr + 4 * this.#inputs * outputs;
     // prettier-ignore
-    this.#k.linearForward(logits.ptr, x.ptr, weights.ptr, bias, rows.length, this.#inputs, outputs, scratch.ptr);
+    this.#k.linearForward(logits.ptr, 0, x.ptr, weights.ptr, bias, 0, rows.length, this.#inputs, outputs, 0, scratch.ptr);
   }
 
   /** Logits become the gradient of the mean loss: (softmax - one-hot) / rows, 0 for the classes that only pad. */

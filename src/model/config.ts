@@ -45,6 +45,13 @@ export interface EncoderConfig {
   readonly layerNormEpsilon: number;
   readonly hiddenDropout: number;
   readonly attentionDropout: number;
+  /** GELU's tanh form instead of the exact one. */
+  readonly tanhGelu?: boolean;
+}
+
+/** Which form of GELU the kernels compute. */
+export function geluForm({ tanhGelu = false }: EncoderConfig): number {
+  return tanhGelu ? 1 : 0;
 }
 
 /** What a model folder says beyond the encoder's shape. */
@@ -150,6 +157,8 @@ export function validateEncoder(c: EncoderConfig, name: string): void {
 
 /** Model types that are a BERT, but for the first rows of their position tables, which no text reaches. */
 const ROBERTA = ["roberta", "xlm-roberta", "camembert"] as const;
+/** What Hugging Face calls the tanh form of GELU. */
+const TANH_GELUS = ["gelu_pytorch_tanh", "gelu_new"] as const;
 const MODEL_TYPES = ["bert", "distilbert", ...ROBERTA, "static"] as const;
 
 /**
@@ -178,9 +187,8 @@ export function parseConfig(json: unknown, name: string): ModelConfig {
     }
   } else {
     const distil = type === "distilbert";
-    expectOneOf(name, "hidden_act", fields[distil ? "activation" : "hidden_act"] ?? "gelu", [
-      "gelu",
-    ]);
+    const stated = fields[distil ? "activation" : "hidden_act"] ?? "gelu";
+    const activation = expectOneOf(name, "hidden_act", stated, ["gelu", ...TANH_GELUS]);
     const positions = fields["position_embedding_type"] ?? "absolute";
     expectOneOf(name, "position_embedding_type", positions, ["absolute"]);
     const roberta = ROBERTA.some((member) => member === type);
@@ -196,6 +204,7 @@ export function parseConfig(json: unknown, name: string): ModelConfig {
       layerNormEpsilon: number("layer_norm_eps", 1e-12),
       hiddenDropout: number(distil ? "dropout" : "hidden_dropout_prob", 0.1),
       attentionDropout: number(distil ? "attention_dropout" : "attention_probs_dropout_prob", 0.1),
+      ...(activation !== "gelu" && { tanhGelu: true }),
     };
     validateEncoder(encoder, name);
   }
@@ -356,7 +365,7 @@ export function serializeConfig(config: ModelConfig): object {
     intermediate_size: encoder.intermediateSize,
     max_position_embeddings: encoder.maxPositions,
     type_vocab_size: encoder.typeVocabSize,
-    hidden_act: "gelu",
+    hidden_act: encoder.tanhGelu ? TANH_GELUS[0] : "gelu",
     layer_norm_eps: encoder.layerNormEpsilon,
     hidden_dropout_prob: encoder.hiddenDropout,
     attention_probs_dropout_prob: encoder.attentionDropout,

@@ -9,7 +9,7 @@ import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Kernels, Pointer } from "../runtime/kernels.ts";
 import { attentionBackwardScratch, linearScratch } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
-import type { EncoderConfig, Pooling } from "./config.ts";
+import { type EncoderConfig, geluForm, type Pooling } from "./config.ts";
 import type { Parameters } from "./parameters.ts";
 
 /** How many of what this batch holds; the same on every rank. */
@@ -157,6 +157,7 @@ export function encoderForward(
   const hiddenRate = enabled ? config.hiddenDropout : 0;
   const attentionRate = enabled ? config.attentionDropout : 0;
   const headDim = hidden / heads;
+  const gelu = geluForm(config);
   const scratch = a.scratch.ptr;
 
   k.dropoutOrigin(firstToken);
@@ -175,20 +176,19 @@ export function encoderForward(
     const kv = l.queries ? hidden : 0; // the first output of the projection that all tokens need
     // prettier-ignore
     {
-      k.linearForward(l.qkv.ptr, x.ptr, row(w.qkvWeight, kv), row(w.qkvBias, kv), tokens, hidden, 3 * hidden - kv, scratch);
+      k.linearForward(l.qkv.ptr, 0, x.ptr, row(w.qkvWeight, kv), row(w.qkvBias, kv), 0, tokens, hidden, 3 * hidden - kv, 0, scratch);
       if (l.queries) {
         k.poolingForward(a.firsts.ptr, x.ptr, batch.offsets.ptr, sequences, hidden, FIRST);
         x = a.firsts;
-        k.linearForward(l.queries.ptr, x.ptr, w.qkvWeight.ptr, w.qkvBias.ptr, sequences, hidden, hidden, scratch);
+        k.linearForward(l.queries.ptr, 0, x.ptr, w.qkvWeight.ptr, w.qkvBias.ptr, 0, sequences, hidden, hidden, 0, scratch);
       }
       k.attentionForward(l.context.ptr, l.logSumExp.ptr, l.queries?.ptr ?? 0, l.qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
-      k.linearForward(a.branch.ptr, l.context.ptr, w.attentionWeight.ptr, w.attentionBias.ptr, rows, hidden, hidden, scratch);
+      k.linearForward(a.branch.ptr, 0, l.context.ptr, w.attentionWeight.ptr, w.attentionBias.ptr, 0, rows, hidden, hidden, 0, scratch);
       k.dropoutForward(l.attentionSum.ptr, a.branch.ptr, x.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n));
       k.layerNormForward(l.attended.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, w.attentionBeta.ptr, rows, hidden, epsilon);
 
-      k.linearForward(l.up.ptr, l.attended.ptr, w.upWeight.ptr, w.upBias.ptr, rows, hidden, inner, scratch);
-      k.geluForward(l.active.ptr, l.up.ptr, rows * inner);
-      k.linearForward(a.branch.ptr, l.active.ptr, w.downWeight.ptr, w.downBias.ptr, rows, inner, hidden, scratch);
+      k.linearForward(l.up.ptr, l.active.ptr, l.attended.ptr, w.upWeight.ptr, w.upBias.ptr, 0, rows, hidden, inner, gelu, scratch);
+      k.linearForward(a.branch.ptr, 0, l.active.ptr, w.downWeight.ptr, w.downBias.ptr, 0, rows, inner, hidden, 0, scratch);
       k.dropoutForward(l.outputSum.ptr, a.branch.ptr, l.attended.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n));
       k.layerNormForward(l.output.ptr, l.outputMean.ptr, l.outputRstd.ptr, l.outputSum.ptr, w.outputGamma.ptr, w.outputBeta.ptr, rows, hidden, epsilon);
     }
@@ -213,6 +213,7 @@ export function encoderBackward(
   const hiddenRate = enabled ? config.hiddenDropout : 0;
   const attentionRate = enabled ? config.attentionDropout : 0;
   const headDim = hidden / heads;
+  const gelu = geluForm(config);
   const scratch = a.scratch.ptr;
 
   k.dropoutOrigin(firstToken);
@@ -231,7 +232,7 @@ export function encoderBackward(
       k.dropoutBackward(a.dOutput.ptr, a.dSum.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n));
       k.linearBackwardWeight(d.downWeight.ptr, d.downBias.ptr, a.dOutput.ptr, l.active.ptr, rows, inner, hidden, scratch);
       k.linearBackwardInput(a.dUp.ptr, a.dOutput.ptr, w.downWeight.ptr, rows, inner, hidden, 0, scratch);
-      k.geluBackward(a.dUp.ptr, a.dUp.ptr, l.up.ptr, rows * inner);
+      k.geluBackward(a.dUp.ptr, a.dUp.ptr, l.up.ptr, rows * inner, gelu);
       k.linearBackwardWeight(d.upWeight.ptr, d.upBias.ptr, a.dUp.ptr, l.attended.ptr, rows, hidden, inner, scratch);
       k.linearBackwardInput(a.dSum.ptr, a.dUp.ptr, w.upWeight.ptr, rows, hidden, inner, 1, scratch);
 
@@ -276,7 +277,7 @@ export function poolForward(
       k.poolingForward(y, x.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
       break;
     case "cls":
-      k.linearForward(y, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, sequences, hidden, hidden, a.scratch.ptr);
+      k.linearForward(y, 0, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, 0, sequences, hidden, hidden, 0, a.scratch.ptr);
       k.tanhForward(y, y, sequences * hidden);
       break;
     default:

@@ -12,6 +12,7 @@ import {
 } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
 import {
+  geluForm,
   type InferencePooling,
   type ModelConfig,
   poolingsOf,
@@ -248,7 +249,7 @@ function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan {
 export interface InferenceBuffers {
   readonly x: Tensor; // [tokens, hidden]
   readonly earlier: Tensor; // [tokens, hidden], a layer's output that pooling needs besides the last
-  readonly branch: Tensor; // [tokens, hidden]
+  readonly branch: Tensor; // [tokens, hidden], of int8 layers, which add no residual themselves
   readonly qkv: Tensor; // [tokens, 3 · hidden]
   readonly queries: Tensor; // [sequences, hidden], where first tokens alone ask
   readonly context: Tensor; // [tokens, hidden]
@@ -285,7 +286,7 @@ export function planInferenceBuffers(
   return {
     x: arena.tensor("x", tokens, hidden),
     earlier: arena.tensor("earlier", two, hidden),
-    branch: arena.tensor("branch", layered, hidden),
+    branch: arena.tensor("branch", config.dtype === "int8" ? layered : 0, hidden),
     qkv: arena.tensor("qkv", layered, 3 * hidden),
     queries: arena.tensor("queries", poolsFirst(config) ? sequences : 0, hidden),
     context: arena.tensor("context", layered, hidden),
@@ -340,20 +341,35 @@ export function packWeights(
   }
 }
 
+/** What a linear layer does to its outputs besides. */
+interface Epilogue {
+  readonly residual?: Tensor;
+  /** The form of GELU. */
+  readonly gelu?: number;
+}
+
+/** y = GELU(x Wᵀ + b + residual); y may be the residual. */
 function applyLinear(
   k: InferenceKernels,
   y: Tensor,
   x: Tensor,
   l: Linear,
   rows: number,
-  scratch: Tensor,
+  { branch, scratch }: InferenceBuffers,
+  { residual, gelu }: Epilogue = {},
 ): void {
+  if (l.dtype === "int8") {
+    const to = residual ? branch : y;
+    // prettier-ignore
+    k.linearInt8Forward(to.ptr, x.ptr, l.packed.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
+    if (residual) k.addForward(y.ptr, residual.ptr, branch.ptr, rows * l.outputs);
+    if (gelu !== undefined) k.geluExactForward(y.ptr, y.ptr, rows * l.outputs, gelu);
+    return;
+  }
+  const linear = isPacked(l) ? "linearPackedForward" : "linearForward";
+  const active = gelu === undefined ? 0 : y.ptr;
   // prettier-ignore
-  if (l.dtype === "int8") k.linearInt8Forward(y.ptr, x.ptr, l.packed.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
-  // prettier-ignore
-  else if (isPacked(l)) k.linearPackedForward(y.ptr, x.ptr, l.weight.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
-  // prettier-ignore
-  else k.linearForward(y.ptr, x.ptr, l.weight.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
+  k[linear](y.ptr, active, x.ptr, l.weight.ptr, l.bias.ptr, residual?.ptr ?? 0, rows, l.inputs, l.outputs, gelu ?? 0, scratch.ptr);
 }
 
 /** Sentence vectors [sequences, dimension], on the unit sphere if `normalize`. */
@@ -388,10 +404,10 @@ function encodeTokens(
   { tokens, sequences }: BatchSize,
   maxLength: number,
 ): Tensor {
-  const { hiddenSize: hidden, intermediateSize: intermediate } = config.encoder;
-  const { numHeads: heads, layerNormEpsilon: epsilon } = config.encoder;
+  const { hiddenSize: hidden, numHeads: heads, layerNormEpsilon: epsilon } = config.encoder;
+  const gelu = geluForm(config.encoder);
   const headDim = hidden / heads;
-  const { branch, qkv, queries, context, up, scratch } = b;
+  const { qkv, queries, context, up, scratch } = b;
   const second = secondLayer(config);
 
   let x = second === -1 ? b.earlier : b.x;
@@ -400,7 +416,7 @@ function encodeTokens(
   else k.embeddingForward(x.ptr, batch.tokenIds.ptr, batch.positions.ptr, m.words.ptr, m.positions.ptr, m.types.ptr, tokens, hidden);
   k.layerNormForward(x.ptr, 0, 0, x.ptr, m.gamma.ptr, m.beta.ptr, tokens, hidden, epsilon);
   for (const [n, l] of m.layers.entries()) {
-    applyLinear(k, qkv, x, l.apart?.keysValues ?? l.qkv, tokens, scratch);
+    applyLinear(k, qkv, x, l.apart?.keysValues ?? l.qkv, tokens, b);
     // In place, unless pooling needs this layer's output, or the input of this layer, later.
     let y = n === second ? b.earlier : b.x;
     let rows = tokens;
@@ -408,23 +424,19 @@ function encodeTokens(
       k.poolingForward(b.vectors[0].ptr, x.ptr, batch.offsets.ptr, sequences, hidden, MODES.cls);
       x = y = b.vectors[0];
       rows = sequences;
-      applyLinear(k, queries, x, l.apart.queries, rows, scratch);
+      applyLinear(k, queries, x, l.apart.queries, rows, b);
     }
     const asked = l.apart ? queries.ptr : 0;
     // prettier-ignore
     if (config.dtype === "int8") k.attentionExactForward(context.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
     else k.attentionForward(context.ptr, b.logSumExp.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, 0, 0, 0, 0, scratch.ptr);
-    applyLinear(k, branch, context, l.attention, rows, scratch);
-    k.addForward(y.ptr, x.ptr, branch.ptr, rows * hidden);
+    applyLinear(k, y, context, l.attention, rows, b, { residual: x });
     x = y;
     // prettier-ignore
     k.layerNormForward(x.ptr, 0, 0, x.ptr, l.attentionGamma.ptr, l.attentionBeta.ptr, rows, hidden, epsilon);
 
-    applyLinear(k, up, x, l.up, rows, scratch);
-    if (config.dtype === "int8") k.geluExactForward(up.ptr, up.ptr, rows * intermediate);
-    else k.geluForward(up.ptr, up.ptr, rows * intermediate);
-    applyLinear(k, branch, up, l.down, rows, scratch);
-    k.addForward(x.ptr, x.ptr, branch.ptr, rows * hidden);
+    applyLinear(k, up, x, l.up, rows, b, { gelu });
+    applyLinear(k, x, up, l.down, rows, b, { residual: x });
     // prettier-ignore
     k.layerNormForward(x.ptr, 0, 0, x.ptr, l.outputGamma.ptr, l.outputBeta.ptr, rows, hidden, epsilon);
   }
@@ -480,7 +492,7 @@ function sentenceVectors(
       const { gamma, beta } = module;
       k.layerNormForward(y.ptr, 0, 0, y.ptr, gamma.ptr, beta.ptr, rows, size, LAYER_NORM_EPSILON);
     } else {
-      applyLinear(k, other, y, module.linear, rows, b.scratch);
+      applyLinear(k, other, y, module.linear, rows, b);
       swap();
       size = module.linear.outputs;
       if (module.tanh) k.tanhForward(y.ptr, y.ptr, rows * size);

@@ -71,7 +71,7 @@ export interface Kernels extends InferenceKernels {
     site: number,
     scratch: Pointer,
   ): void;
-  geluBackward(dx: Pointer, dy: Pointer, x: Pointer, count: number): void;
+  geluBackward(dx: Pointer, dy: Pointer, x: Pointer, count: number, form: number): void;
   tanhBackward(dx: Pointer, dy: Pointer, y: Pointer, count: number): void;
   dropoutForward(
     y: Pointer,
@@ -266,23 +266,29 @@ export interface InferenceKernels {
   ): void;
   linearForward(
     y: Pointer,
+    active: Pointer,
     x: Pointer,
     weight: Pointer,
     bias: Pointer,
+    residual: Pointer,
     rows: number,
     inputs: number,
     outputs: number,
+    form: number,
     scratch: Pointer,
   ): void;
   packLinear(packed: Pointer, weight: Pointer, inputs: number, outputs: number): void;
   linearPackedForward(
     y: Pointer,
+    active: Pointer,
     x: Pointer,
     packed: Pointer,
     bias: Pointer,
+    residual: Pointer,
     rows: number,
     inputs: number,
     outputs: number,
+    form: number,
     scratch: Pointer,
   ): void;
   linearInt8Forward(
@@ -335,8 +341,8 @@ export interface InferenceKernels {
     headDim: number,
     scratch: Pointer,
   ): void;
-  geluForward(y: Pointer, x: Pointer, count: number): void;
-  geluExactForward(y: Pointer, x: Pointer, count: number): void;
+  geluForward(y: Pointer, x: Pointer, count: number, form: number): void;
+  geluExactForward(y: Pointer, x: Pointer, count: number, form: number): void;
   tanhForward(y: Pointer, x: Pointer, count: number): void;
   addForward(y: Pointer, a: Pointer, b: Pointer, count: number): void;
   poolingForward(

@@ -229,7 +229,7 @@ describe("Hugging Face's folders give the vectors of the BERT they are, bit for 
 
   it.each([
     [{ model_type: "mpnet" }, 'model_type is "mpnet"; should be one of: bert, distilbert, roberta'],
-    [{ hidden_act: "gelu_new" }, 'hidden_act is "gelu_new"; should be one of: gelu'],
+    [{ hidden_act: "relu" }, 'hidden_act is "relu"; should be one of: gelu, gelu_pytorch_tanh'],
     [{ position_embedding_type: "relative_key" }, "should be one of: absolute"],
   ])("or refuse by name what they lack: %o", async (fields, message) => {
     const path = folderOf({ ...base, "config.json": { ...own({}), ...fields } });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { gelu } from "../oracle/activation.ts";
+import { gelu, tanhGelu } from "../oracle/activation.ts";
 import { centralDifferences, plus } from "../oracle/differences.ts";
 import {
   expectClose,
@@ -19,22 +19,22 @@ type Forward = "geluForward" | "geluExactForward" | "tanhForward";
 type Backward = "geluBackward" | "tanhBackward";
 
 const forward =
-  (kernel: Forward, x: Float32Array, inPlace = false): Program<"y"> =>
+  (kernel: Forward, x: Float32Array, inPlace = false, form = 0): Program<"y"> =>
   (m) => {
     const xs = m.input(x, x.length);
     const y = inPlace ? xs : m.output(x.length);
-    m.k[kernel](y.ptr, xs.ptr, x.length);
+    m.k[kernel](y.ptr, xs.ptr, x.length, form);
     return { y };
   };
 
 /** `saved` is x for GELU and y for tanh. */
 const backward =
-  (kernel: Backward, saved: Float32Array, inPlace = false): Program<"dx"> =>
+  (kernel: Backward, saved: Float32Array, inPlace = false, form = 0): Program<"dx"> =>
   (m) => {
     const count = saved.length;
     const dy = m.input(uniform(2, count), count);
     const dx = inPlace ? dy : m.output(count);
-    m.k[kernel](dx.ptr, dy.ptr, m.input(saved, count).ptr, count);
+    m.k[kernel](dx.ptr, dy.ptr, m.input(saved, count).ptr, count, form);
     return { dx };
   };
 
@@ -64,58 +64,59 @@ function slopeTimes(f: (x: number) => number, x: Float32Array): Float64Array {
   });
 }
 
+/** GELU's bounds are of the factor of x. */
 const FUNCTIONS = [
-  { kernel: "geluForward", f: gelu, absolute: 3e-7, relative: 3e-7 },
-  { kernel: "geluExactForward", f: gelu, absolute: 3e-7, relative: 3e-7 },
-  { kernel: "tanhForward", f: Math.tanh, absolute: 4e-7, relative: 0 },
+  { kernel: "geluForward", form: 0, f: gelu, absolute: 3e-7, relative: 3e-7 },
+  { kernel: "geluForward", form: 1, f: tanhGelu, absolute: 2e-7, relative: 2e-7 },
+  { kernel: "geluExactForward", form: 0, f: gelu, absolute: 3e-7, relative: 3e-7 },
+  { kernel: "geluExactForward", form: 1, f: tanhGelu, absolute: 2e-7, relative: 2e-7 },
+  { kernel: "tanhForward", form: 0, f: Math.tanh, absolute: 4e-7, relative: 0 },
 ] as const;
 
 describe.each(INFERENCE_TARGETS)("%s: activations", (target) => {
-  describe.each(FUNCTIONS)("$kernel", ({ kernel, f, absolute, relative }) => {
+  describe.each(FUNCTIONS)("$kernel, form $form", ({ kernel, form, f, absolute, relative }) => {
     it.each(COUNTS)("equals the float64 oracle, count %d", (count) => {
       const x = inputs(count);
-      // Φ has absolute error 3e-7, so GELU has it times |x|.
       const scale = kernel === "tanhForward" ? 1 : 6;
       const y = Float64Array.from(x, f);
-      expectClose(run(target, forward(kernel, x)), { y }, { absolute: absolute * scale, relative });
+      const found = run(target, forward(kernel, x, false, form));
+      expectClose(found, { y }, { absolute: absolute * scale, relative });
     });
 
     it("may overwrite its input", () => {
       const x = inputs(60);
-      const apart = run(target, forward(kernel, x));
-      expectSameBits(run(target, forward(kernel, x, true)), apart, "in place");
+      const apart = run(target, forward(kernel, x, false, form));
+      expectSameBits(run(target, forward(kernel, x, true, form)), apart, "in place");
     });
   });
 
-  it.each(["geluExactForward", "tanhForward"] as const)("%s has the bits of node", (kernel) => {
-    const x = inputs(4096);
-    expectSameBits(run(target, forward(kernel, x)), run("node", forward(kernel, x)), target);
-  });
+  it.each(FUNCTIONS.filter(({ kernel }) => kernel !== "geluForward"))(
+    "$kernel, form $form, has the bits of node",
+    ({ kernel, form }) => {
+      const program = forward(kernel, inputs(4096), false, form);
+      expectSameBits(run(target, program), run("node", program), target);
+    },
+  );
 
-  it("gelu(x) - gelu(-x) = x", () => {
+  it.each([0, 1])("gelu(x) - gelu(-x) = x, form %d", (form) => {
     const x = inputs(1000);
-    const { y } = run(target, forward("geluForward", x));
-    const mirrored = run(
-      target,
-      forward(
-        "geluForward",
-        x.map((v) => -v),
-      ),
-    );
-    const difference = {
-      shape: y.shape,
-      values: y.values.map((v, i) => v - mirrored.y.values[i]!),
-    };
-    expectClose({ difference }, { difference: x }, { absolute: 1e-6 });
+    const minus = x.map((v) => -v);
+    const { y } = run(target, forward("geluForward", x, false, form));
+    const mirrored = run(target, forward("geluForward", minus, false, form)).y;
+    const values = y.values.map((v, i) => v - mirrored.values[i]!);
+    expectClose({ x: { shape: y.shape, values } }, { x }, { absolute: 1e-6 });
   });
 
-  it("gelu stays within 3e-7 |x| of 0 for large negative x, and of x for large positive x", () => {
-    const x = Float32Array.of(-1e30, -1000, -100, -6, 6, 100, 1000, 1e30);
-    const { y } = run(target, forward("geluForward", x));
-    y.values.forEach((value, i) => {
-      expect(Math.abs(value - Math.max(0, x[i]!)) / Math.abs(x[i]!)).toBeLessThan(3e-7);
-    });
-  });
+  it.each([0, 1])(
+    "gelu stays within 3e-7 |x| of 0 for large negative x, and of x for large positive x, form %d",
+    (form) => {
+      const x = Float32Array.of(-1e30, -1000, -100, -6, 6, 100, 1000, 1e30);
+      const { y } = run(target, forward("geluForward", x, false, form));
+      y.values.forEach((value, i) => {
+        expect(Math.abs(value - Math.max(0, x[i]!)) / Math.abs(x[i]!)).toBeLessThan(3e-7);
+      });
+    },
+  );
 
   it("tanh is odd, bit for bit", () => {
     const x = inputs(1000);
@@ -138,11 +139,24 @@ describe.each(INFERENCE_TARGETS)("%s: activations", (target) => {
   });
 });
 
+const SLOPE = { absolute: 5e-7 };
+
 describe.each(TARGETS)("%s: gradients of activations", (target) => {
-  it.each(COUNTS)("geluBackward equals central differences of the oracle, count %d", (count) => {
-    const x = inputs(count);
-    const dx = slopeTimes(gelu, x);
-    expectClose(run(target, backward("geluBackward", x)), { dx }, { absolute: 5e-7 });
+  describe.each([
+    { form: 0, f: gelu },
+    { form: 1, f: tanhGelu },
+  ])("geluBackward, form $form", ({ form, f }) => {
+    it.each(COUNTS)("equals central differences of the oracle, count %d", (count) => {
+      const x = inputs(count);
+      const dx = slopeTimes(f, x);
+      expectClose(run(target, backward("geluBackward", x, false, form)), { dx }, SLOPE);
+    });
+
+    it("is 0 or dy for inputs far out", () => {
+      const x = Float32Array.of(-1e30, -1000, -100, -20, 20, 100, 1000, 1e30);
+      const dx = uniform(2, 8).map((d, i) => (x[i]! > 0 ? d : 0));
+      expectClose(run(target, backward("geluBackward", x, false, form)), { dx }, SLOPE);
+    });
   });
 
   it.each(COUNTS)("tanhBackward equals central differences of the oracle, count %d", (count) => {
@@ -178,6 +192,8 @@ describe("node: activations by a team", () => {
       (count) =>
         [
           [`geluForward ${count}`, forward("geluForward", inputs(count))],
+          [`geluForward, tanh ${count}`, forward("geluForward", inputs(count), false, 1)],
+          [`geluBackward, tanh ${count}`, backward("geluBackward", inputs(count), true, 1)],
           [`geluExactForward ${count}`, forward("geluExactForward", inputs(count))],
           [`tanhForward ${count}`, forward("tanhForward", inputs(count))],
           [`addForward ${count}`, add(count)],

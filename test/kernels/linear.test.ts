@@ -1,5 +1,6 @@
 import { describe, it } from "vitest";
 import { linearPackedScratch, linearScratch, packedBytes } from "../../src/runtime/scratch.ts";
+import { gelu, tanhGelu } from "../oracle/activation.ts";
 import { centralDifferences, dot, plus } from "../oracle/differences.ts";
 import { linear, linearBackward } from "../oracle/linear.ts";
 import {
@@ -9,6 +10,7 @@ import {
   type Machine,
   once,
   type Program,
+  type Result,
   ROWS,
   rowsOf,
   run,
@@ -91,7 +93,7 @@ const forward =
     const b = biased ? m.input(bias, outputs).ptr : 0;
     const w = m.input(weight, outputs, inputs).ptr;
     const xs = m.input(x, rows, inputs).ptr;
-    m.k.linearForward(y.ptr, xs, w, b, rows, inputs, outputs, scratchOf(m, c));
+    m.k.linearForward(y.ptr, 0, xs, w, b, 0, rows, inputs, outputs, 0, scratchOf(m, c));
     return { y };
   };
 
@@ -105,17 +107,53 @@ const packedForward =
     const xs = m.input(x, rows, inputs).ptr;
     const packed = m.scratch(packedBytes(inputs, outputs));
     m.k.packLinear(packed, w, inputs, outputs);
-    m.k.linearPackedForward(
-      y.ptr,
-      xs,
-      packed,
-      b,
-      rows,
-      inputs,
-      outputs,
-      m.scratch(linearPackedScratch(m.ranks)),
-    );
+    const scratch = m.scratch(linearPackedScratch(m.ranks));
+    m.k.linearPackedForward(y.ptr, 0, xs, packed, b, 0, rows, inputs, outputs, 0, scratch);
     return { y };
+  };
+
+/** The forms of GELU by the numbers that kernels know them by. */
+const FORMS = [gelu, tanhGelu];
+
+/** y with a residual, and GELU(y): y apart from the residual or on it, GELU apart from y or on it. */
+const fusedForward =
+  (c: Case, { x, weight, bias, dy: residual }: Values, form: number): Program<"y" | "active"> =>
+  (m) => {
+    const { rows, inputs, outputs } = c;
+    const y = m.output(rows, outputs);
+    const active = m.input(residual, rows, outputs);
+    const on = active.ptr;
+    const b = m.input(bias, outputs).ptr;
+    const w = m.input(weight, outputs, inputs).ptr;
+    const xs = m.input(x, rows, inputs).ptr;
+    const packed = m.scratch(packedBytes(inputs, outputs));
+    m.k.packLinear(packed, w, inputs, outputs);
+    const scratch = m.scratch(linearPackedScratch(m.ranks));
+    m.k.linearPackedForward(y.ptr, 0, xs, packed, b, on, rows, inputs, outputs, 0, scratch);
+    m.k.linearForward(on, on, xs, w, b, on, rows, inputs, outputs, form, scratchOf(m, c));
+    return { y, active };
+  };
+
+/** What training keeps: y and GELU(y). */
+const activatedForward =
+  (c: Case, { x, weight, bias }: Values, form: number): Program<"y" | "active"> =>
+  (m) => {
+    const { rows, inputs, outputs } = c;
+    const [y, active] = [m.output(rows, outputs), m.output(rows, outputs)];
+    const b = m.input(bias, outputs).ptr;
+    const w = m.input(weight, outputs, inputs).ptr;
+    const xs = m.input(x, rows, inputs).ptr;
+    const scratch = scratchOf(m, c);
+    m.k.linearForward(y.ptr, active.ptr, xs, w, b, 0, rows, inputs, outputs, form, scratch);
+    return { y, active };
+  };
+
+const geluForward =
+  ({ values }: Result, form: number): Program<"active"> =>
+  (m) => {
+    const x = m.input(values, values.length);
+    m.k.geluForward(x.ptr, x.ptr, values.length, form);
+    return { active: x };
   };
 
 const backwardInput =
@@ -196,6 +234,27 @@ describe.each(INFERENCE_TARGETS)("%s: linearForward", (target) => {
     expectSameBits(run(target, packedForward(c, v)), run(target, forward(c, v)), "packed");
   });
 
+  it.each(ORACLES)("adds a residual and applies GELU in one pass, $name", ({ c, v, y }) => {
+    const sum = plus(y(), v.dy);
+    FORMS.forEach((f, form) => {
+      const found = run(target, fusedForward(c, v, form));
+      expectClose({ y: found.y }, { y: sum }, EXACT);
+      const active = Float64Array.from(sum, f);
+      const largest = Math.max(1, ...sum.map(Math.abs));
+      expectClose({ active: found.active }, { active }, { absolute: 4e-7 * largest });
+    });
+  });
+
+  it.each(ORACLES)("keeps y and applies the GELU of geluForward, bit for bit, $name", ({ c }) => {
+    const v = valuesOf(c, uniform);
+    for (const form of FORMS.keys()) {
+      const { y, active } = run(target, activatedForward(c, v, form));
+      expectSameBits({ y }, run(target, forward(c, v)), "y");
+      const alone = run(target, geluForward(y, form)).active;
+      expectSameBits({ active }, { active: alone }, "GELU(y)");
+    }
+  });
+
   it("is homogeneous: twice the input gives twice the output, bit for bit", () => {
     const c = shape("", 13, 388, 20);
     const v = valuesOf(c, uniform);
@@ -243,13 +302,14 @@ describe.each(TARGETS)("%s: linearBackward", (target) => {
 });
 
 describe("node: linear products by a team", () => {
+  const shapes = [
+    ...[0, 1, 2, 3, 5, 17, 18, 19, 65, 101].map((rows) => shape("", rows, 388, 52)),
+    shape("", 1, 4, 4),
+    shape("", 7, 772, 12),
+    shape("", 390, 8, 4),
+  ];
+
   it("of two or three have the bits of one rank", async () => {
-    const shapes = [
-      ...[0, 1, 2, 3, 5, 17, 18, 19, 65, 101].map((rows) => shape("", rows, 388, 52)),
-      shape("", 1, 4, 4),
-      shape("", 7, 772, 12),
-      shape("", 390, 8, 4),
-    ];
     const programs = shapes.flatMap((c) => {
       const v = valuesOf(c, uniform);
       return [
@@ -257,6 +317,17 @@ describe("node: linear products by a team", () => {
         [`linearPackedForward${c.name}`, packedForward(c, v)],
         [`linearBackwardInput${c.name}`, backwardInput(c, v, true)],
         [`linearBackwardWeight${c.name}`, backwardWeight(c, v)],
+      ] as const;
+    });
+    await expectTeamInvariance(Object.fromEntries(programs));
+  });
+
+  it("with a residual and GELU have them too", async () => {
+    const programs = shapes.flatMap((c) => {
+      const v = valuesOf(c, uniform);
+      return [
+        [`a residual and GELU${c.name}`, fusedForward(c, v, 0)],
+        [`y and GELU${c.name}`, activatedForward(c, v, 1)],
       ] as const;
     });
     await expectTeamInvariance(Object.fromEntries(programs));

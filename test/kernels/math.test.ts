@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { infoNceScratch } from "../../src/runtime/scratch.ts";
-import { erf, geluSlope } from "../oracle/activation.ts";
+import { erf, geluSlope, tanhGelu, tanhGeluSlope } from "../oracle/activation.ts";
 import { expectClose, expectSameBits, type Program, run, TARGETS, uniform } from "./harness.ts";
 
 /**
@@ -82,19 +82,23 @@ const logOnePlusExp =
   };
 
 const pointwise =
-  (kernel: "geluForward" | "geluExactForward" | "tanhForward", x: Float32Array): Program<"y"> =>
+  (
+    kernel: "geluForward" | "geluExactForward" | "tanhForward",
+    x: Float32Array,
+    form = 0,
+  ): Program<"y"> =>
   (m) => {
     const y = m.output(x.length);
-    m.k[kernel](y.ptr, m.input(x, x.length).ptr, x.length);
+    m.k[kernel](y.ptr, m.input(x, x.length).ptr, x.length, form);
     return { y };
   };
 
 const slopes =
-  (x: Float32Array): Program<"dx"> =>
+  (x: Float32Array, form = 0): Program<"dx"> =>
   (m) => {
     const dx = m.output(x.length);
     const ones = m.input(new Float32Array(x.length).fill(1), x.length);
-    m.k.geluBackward(dx.ptr, ones.ptr, m.input(x, x.length).ptr, x.length);
+    m.k.geluBackward(dx.ptr, ones.ptr, m.input(x, x.length).ptr, x.length, form);
     return { dx };
   };
 
@@ -102,6 +106,7 @@ const FUNCTIONS: readonly { name: string; program: Program<string> }[] = [
   { name: "exp", program: exponentials(sweep(-20, 20, 64 * 128)) },
   { name: "log", program: logOnePlusExp(sweep(-30, 30, 2000)) },
   { name: "erf", program: pointwise("geluExactForward", sweep(-8, 8)) },
+  { name: "tanh GELU", program: pointwise("geluExactForward", sweep(-12, 12), 1) },
   { name: "tanh", program: pointwise("tanhForward", sweep(-9, 9)) },
 ];
 
@@ -153,6 +158,16 @@ describe.each(TARGETS)("%s", (target) => {
     const x = sweep(-12, 12);
     const expected = Float64Array.from(x, geluSlope);
     expectClose(run(target, slopes(x)), { dx: expected }, { absolute: 4e-7 });
+  });
+
+  it("the tanh form of GELU has absolute error below 2e-7 |x|, and its slope below 4e-7", () => {
+    const x = sweep(-12, 12);
+    const { y } = run(target, pointwise("geluForward", x, 1));
+    const factor = { shape: y.shape, values: y.values.map((v, i) => v / x[i]!) };
+    const expected = Float64Array.from(x, (v) => tanhGelu(v) / v);
+    expectClose({ factor }, { factor: expected }, { absolute: 2e-7 });
+    const dx = Float64Array.from(x, tanhGeluSlope);
+    expectClose(run(target, slopes(x, 1)), { dx }, { absolute: 4e-7 });
   });
 
   it("tanh has absolute error below 4e-7, and relative error below 4e-7 on [-1, 1]", () => {

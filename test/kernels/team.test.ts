@@ -17,7 +17,7 @@ const chain =
     const scratch = m.scratch(linearScratch(ROWS, COLS, COLS, m.ranks));
     const count = ROWS * COLS;
     for (let round = 0; round < rounds; round++) {
-      m.k.linearForward(y.ptr, x.ptr, weight, bias, ROWS, COLS, COLS, scratch);
+      m.k.linearForward(y.ptr, 0, x.ptr, weight, bias, 0, ROWS, COLS, COLS, 0, scratch);
       m.k.layerNormForward(x.ptr, 0, 0, y.ptr, bias, bias, ROWS, COLS, 1e-5);
       m.k.linearBackwardWeight(dWeight, 0, x.ptr, y.ptr, ROWS, COLS, COLS, scratch);
       m.k.tanhForward(dWeight, dWeight, COLS * COLS);

@@ -25,6 +25,7 @@ const CONFIGS: readonly ModelConfig[] = [
     prompts: { query: "find: " },
     defaultPrompt: "query",
   },
+  { ...config, encoder: { ...config.encoder, tanhGelu: true } },
   { ...config, encoder: staticEncoder(40, 8), maxLength: 8192, table: { rows: 3, ignoredId: 1 } },
 ];
 
@@ -33,7 +34,7 @@ it.each(CONFIGS)("parseConfig is the inverse of serializeConfig: $pooling", (c) 
 });
 
 it("a static model has no layers to pool from", () => {
-  const table: ModelConfig = { ...CONFIGS[3]!, pooling: "avg_top2" };
+  const table: ModelConfig = { ...CONFIGS.at(-1)!, pooling: "avg_top2" };
   expect(() => parseConfig(serializeConfig(table), "m")).toThrow(
     'm: pooling "avg_top2": "avg_top2" is impossible here, a static model has no layers for it',
   );
@@ -44,8 +45,13 @@ it("sizesOf says how large pooled and sentence vectors are", () => {
     { pooled: 32, vector: 32 },
     { pooled: 32, vector: 32 },
     { pooled: 64, vector: 4 },
+    { pooled: 32, vector: 32 },
     { pooled: 8, vector: 8 },
   ]);
+});
+
+it.each(["gelu_new", "gelu_pytorch_tanh"])("%s is the tanh form of GELU", (name) => {
+  expect(parseConfig({ ...bert, hidden_act: name }, "config.json").encoder.tanhGelu).toBe(true);
 });
 
 it("a configuration says to PyTorch what it is: a BertModel", () => {

@@ -19,3 +19,15 @@ export function gelu(x: number): number {
 export function geluSlope(x: number): number {
   return (1 + erf(x / Math.SQRT2)) / 2 + (x * Math.exp((-x * x) / 2)) / Math.sqrt(2 * Math.PI);
 }
+
+/** x · (1 + tanh u) / 2 with u = √(2/π) (x + 0.044715 x³). */
+export function tanhGelu(x: number): number {
+  return (x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)))) / 2;
+}
+
+/** Its slope. */
+export function tanhGeluSlope(x: number): number {
+  const tanh = Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3));
+  const inner = Math.sqrt(2 / Math.PI) * (1 + 3 * 0.044715 * x ** 2);
+  return (1 + tanh) / 2 + (x * (1 - tanh ** 2) * inner) / 2;
+}

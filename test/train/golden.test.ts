@@ -5,6 +5,7 @@ import { planBatch, writeBatch } from "../../src/model/batch.ts";
 import { type EncoderConfig, type Pooling, parseConfig } from "../../src/model/config.ts";
 import { encoderForward, planActivations, poolForward } from "../../src/model/encoder.ts";
 import { type ParameterSet, planParameters } from "../../src/model/parameters.ts";
+import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
 import { Arena, size, type Tensor } from "../../src/runtime/arena.ts";
 import { instantiate } from "../../src/runtime/instantiate.ts";
 import type { Kernels } from "../../src/runtime/kernels.ts";
@@ -182,6 +183,65 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
       expect(worst(values.subarray(0, 4), first).error, tensor.name).toBeLessThan(3e-6);
       expect(Math.abs(Math.hypot(...values) / norm - 1), tensor.name).toBeLessThan(1e-6);
     }
+  });
+});
+
+describe.each(["node", "portable"])("%s: the tanh form of GELU", (target) => {
+  const tanhGelu = { ...encoder, tanhGelu: true };
+
+  it("gives training's vectors to inference, and others than the exact form", () => {
+    const { sentences } = golden;
+    const limits = { tokens: 24 * sentences.length, sequences: sentences.length, maxLength: 24 };
+    const arena = new Arena();
+    const p = planParameters(arena, tanhGelu, true);
+    const batch = planBatch(arena, limits);
+    const a = planActivations(arena, tanhGelu, limits, "avg", 1);
+    const y = arena.tensor("y", sentences.length, encoder.hiddenSize);
+    const { k, buffer } = newKernels(target, arena.pages);
+    setInitial(buffer, p);
+    const tokens = writeBatch(buffer, batch, limits, encoder.vocabSize, sentences);
+    const size = { tokens, sequences: sentences.length };
+    const off = { seed: 0, step: 0, enabled: false };
+    const x = encoderForward(k, tanhGelu, p, a, batch, size, 24, off);
+    poolForward(k, encoder.hiddenSize, "avg", p, a, batch, y.ptr, x, sentences.length);
+
+    const module = new WebAssembly.Module(readFileSync(`build/${target}.wasm`));
+    const model = { ...parseConfig(golden.config, "golden"), encoder: tanhGelu };
+    const { tensors } = parseSafetensors(readFileSync("test/golden/encoder.safetensors"), "golden");
+    const memory = allocateEncoders(module, model, tensors, "golden", {
+      shared: target === "node",
+    });
+    const vectors = new SentenceEncoder(module, model, memory).encode(sentences, {
+      normalize: false,
+    });
+    const served = vectors.flatMap((vector) => [...vector]);
+    expect(worst(served, floats(buffer, y)).error).toBeLessThan(2e-6);
+    expect(worst(served, golden.forward.embeddings.avg.flat()).error).toBeGreaterThan(1e-5);
+  });
+
+  it("has a gradient whose square is the slope of the loss along it, to 1 %", () => {
+    const { plan, buffer, step } = start(target, "avg", { encoder: tanhGelu, dropout: false });
+    const pairs = golden.curve.batches[0].slice(0, 4);
+    const loss = (): number => {
+      step(pairs, { rows: pairs.length / 2, step: 1, learningRate: 0 });
+      return readLoss(buffer, plan).loss;
+    };
+    const { weights, gradients: g } = plan.model;
+    const layers = ({ named }: ParameterSet): Tensor[] =>
+      named.filter(({ name }) => name.startsWith("encoder.layer"));
+    loss();
+    const gradient = layers(g).map((tensor) => floats(buffer, tensor).slice());
+    const square = gradient.reduce((sum, values) => sum + Math.hypot(...values) ** 2, 0);
+    const shifted = (by: number): number => {
+      layers(weights).forEach((tensor, i) => {
+        const values = floats(buffer, tensor);
+        gradient[i]!.forEach((d, j) => (values[j]! += by * d));
+      });
+      return loss();
+    };
+    const h = 5e-3 / Math.sqrt(square);
+    const slope = (shifted(h) - shifted(-2 * h)) / (2 * h);
+    expect(Math.abs(slope / square - 1)).toBeLessThan(0.01);
   });
 });
 
