@@ -70,8 +70,8 @@ async function table(title: string, config: EncoderConfig): Promise<Table> {
     for (const [i, team] of teams.entries()) {
       const begun = performance.now();
       for (let n = 1; n <= steps; n++) {
-        const step = round * steps + n;
-        await team.step({ rows: SENTENCES, touched, step, learningRate: 1e-5 });
+        const header = { rows: SENTENCES, touched, step: round * steps + n };
+        await team.step({ ...header, learningRate: 1e-5 });
       }
       if (round > 0)
         add(`${i + 1} thread${i > 0 ? "s" : ""}`, (steps * tokens) / (performance.now() - begun));

@@ -1,13 +1,22 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { UsageError } from "../errors.ts";
-import { type ModelConfig, type Pooling, POOLINGS, validateEncoder } from "../model/config.ts";
-import { planParameters } from "../model/parameters.ts";
+import {
+  type ModelConfig,
+  type Pooling,
+  POOLINGS,
+  staticEncoder,
+  validateEncoder,
+} from "../model/config.ts";
+import { type ParameterSet, planParameters } from "../model/parameters.ts";
+import { planStatic } from "../model/static.ts";
 import { storeWeights } from "../model/weights.ts";
 import { readJson, writeModelFolder } from "../node/model-folder.ts";
+import { openText } from "../node/rows.ts";
 import { Arena, size } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { initializeWeights } from "../train/initialize.ts";
+import { unframed } from "../tokenizer/vocab.ts";
+import { initializeStatic, initializeWeights } from "../train/initialize.ts";
 import { numberBetween, wholeNumber } from "./options.ts";
 import { count, note } from "./terminal.ts";
 
@@ -22,11 +31,19 @@ export interface InitOptions {
   readonly pooling: Pooling;
   readonly dropout: number;
   readonly seed: number;
+  /** A static model instead of a BERT: of the options of its shape only `hidden` counts. */
+  readonly static?: boolean;
+  /** Text whose frequencies weigh the tokens of a static model. */
+  readonly corpus?: string;
 }
 
-/** Writes a model folder with random weights. */
+/** Writes a model folder with random weights: of a BERT, or of a static model if a corpus is to weigh its tokens. */
 export async function init(options: InitOptions): Promise<void> {
   const tokenizerJson = await readJson(options.tokenizer, "a tokenizer.json");
+  await (options.static ? initStatic(options, tokenizerJson) : initEncoder(options, tokenizerJson));
+}
+
+async function initEncoder(options: InitOptions, tokenizerJson: object): Promise<void> {
   const config: ModelConfig = {
     encoder: {
       vocabSize: new Tokenizer(tokenizerJson).vocabSize,
@@ -53,13 +70,48 @@ export async function init(options: InitOptions): Promise<void> {
   const weights = planParameters(arena, config.encoder, config.pooling === "cls");
   const buffer = new ArrayBuffer(arena.top);
   initializeWeights(buffer, weights, options.seed);
-  await writeModelFolder(options.output, {
-    config,
-    tokenizerJson,
-    tensors: storeWeights(buffer, weights.named),
-  });
-  const parameters = weights.named.reduce((sum, { shape }) => sum + size(shape), 0);
-  note(`${options.output}: a BERT of ${count(parameters)} random parameters`);
+  await write(options.output, config, tokenizerJson, buffer, weights, "BERT");
+}
+
+async function initStatic(options: InitOptions, framed: object): Promise<void> {
+  const tokenizerJson = unframed(framed);
+  const tokenizer = new Tokenizer(tokenizerJson);
+  const { vocabSize } = tokenizer;
+  const encoder = staticEncoder(vocabSize, options.hidden);
+  if (options.hidden % 4 !== 0) {
+    throw new UsageError(`--hidden ${options.hidden}: expected a multiple of 4`);
+  }
+  const counts = new Uint32Array(vocabSize);
+  if (options.corpus !== undefined) {
+    for await (const { cells } of openText(options.corpus).rows) {
+      for (const id of tokenizer.encode(cells[0]!, encoder.maxPositions).ids) counts[id]!++;
+    }
+  }
+  const arena = new Arena(64);
+  const weights = planStatic(arena, encoder, vocabSize);
+  const buffer = new ArrayBuffer(arena.top);
+  initializeStatic(buffer, weights, counts, options.seed);
+  const config: ModelConfig = {
+    encoder,
+    pooling: "avg",
+    maxLength: encoder.maxPositions,
+    dtype: "f32",
+    table: { rows: vocabSize },
+  };
+  await write(options.output, config, tokenizerJson, buffer, weights, "static model");
+}
+
+async function write(
+  output: string,
+  config: ModelConfig,
+  tokenizerJson: object,
+  buffer: ArrayBuffer,
+  { named }: ParameterSet,
+  kind: string,
+): Promise<void> {
+  await writeModelFolder(output, { config, tokenizerJson, tensors: storeWeights(buffer, named) });
+  const parameters = named.reduce((sum, { shape }) => sum + size(shape), 0);
+  note(`${output}: a ${kind} of ${count(parameters)} random parameters`);
 }
 
 export function addInit(program: Command): void {
@@ -81,6 +133,11 @@ export function addInit(program: Command): void {
       "dropout of hidden states and attention",
       numberBetween(0, 0.9),
       0.1,
+    )
+    .option("--static", "a static model: a vector and a weight for each token, and no layers")
+    .option(
+      "--corpus <file>",
+      "with --static: text whose rarer tokens weigh more to begin with, a / (a + p)",
     )
     .option("--seed <n>", "seed of the random weights", wholeNumber(0), 42)
     .action((options: InitOptions) => init(options));

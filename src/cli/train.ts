@@ -5,7 +5,7 @@ import { evaluatePairs } from "../evaluate/measures.ts";
 import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
 import { sha256Hex, sha256HexOfParts } from "../files/checksum.ts";
 import { type ModelConfig, trainablePooling } from "../model/config.ts";
-import { loadWeights, storeWeights } from "../model/weights.ts";
+import { foldStatic, loadWeights, storeWeights } from "../model/weights.ts";
 import { readFileOr } from "../node/files.ts";
 import {
   type ModelFolder,
@@ -88,7 +88,11 @@ export async function train(options: TrainOptions): Promise<RunState> {
     );
   }
   const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
-  const { sentences, sources } = await readData(options, new Tokenizer(folder.tokenizerJson));
+  const { sentences, sources } = await readData(
+    options,
+    new Tokenizer(folder.tokenizerJson),
+    config.table?.ignoredId,
+  );
   const dev = await readDev(options);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
   const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(sources, batchSize));
@@ -162,8 +166,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     }
     const trained = (): ModelFolder => ({
       ...folder,
-      config,
-      tensors: new Map(storeWeights(team.buffer, team.plan.model.served)),
+      ...foldStatic(config, new Map(storeWeights(team.buffer, team.plan.model.served))),
       weightsFile: "the weights in training",
     });
     const progress = new Progress();
@@ -322,6 +325,7 @@ function withDropout(
 async function readData(
   { train: files = [], corpus, columns, neighbours, maxLength }: TrainOptions,
   tokenizer: Tokenizer,
+  ignoredId: number | undefined,
 ): Promise<{ sentences: Sequences; sources: Source[] }> {
   const inputs = files.map((text) => {
     const [, file = text, share] = /^(.+):(\d*\.?\d+)$/.exec(text) ?? [];
@@ -353,6 +357,7 @@ async function readData(
       maxLength,
       ...(share !== undefined && { share: Number(share) }),
       ...(neighbours !== undefined && { neighbours }),
+      ...(ignoredId !== undefined && { ignoredId }),
     });
     const { rows, dropped, truncated, duplicates } = report;
     const named = opened.columns.join(", ");

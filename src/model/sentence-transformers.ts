@@ -246,12 +246,14 @@ export function sentenceTransformersFiles(
     modules.push({ idx, name: `${idx}`, path, type: `sentence_transformers.models.${type}` });
     return path;
   };
-  add("Transformer", "");
+  add(config.table ? "StaticEmbedding" : "Transformer", "");
 
   const poolings = poolingsOf(config);
   const unknown = poolings.find((pooling) => !THEIRS.has(pooling));
-  const pooling = add("Pooling");
-  if (unknown === undefined) {
+  const pooling = config.table ? "" : add("Pooling");
+  if (config.table) {
+    // Theirs pools by itself, by the mean.
+  } else if (unknown === undefined) {
     const flags = POOLINGS.map(([key, , ours]) => [
       key,
       poolings.some((word) => (word === "cls" ? "cls_before_pooler" : word) === ours),
@@ -338,6 +340,9 @@ function modelCard(config: ModelConfig): string {
   const { encoder, maxLength } = config;
   const { vector } = sizesOf(config);
   const pooling = poolingsOf(config).join(" + ");
+  const kind = config.table
+    ? `A static model of ${encoder.vocabSize} token vectors`
+    : `A BERT of ${encoder.numLayers} layers and ${encoder.hiddenSize} hidden units`;
   return `---
 library_name: sentence-transformers
 pipeline_tag: sentence-similarity
@@ -349,7 +354,7 @@ tags:
 
 # A sentence-embedding model
 
-A BERT of ${encoder.numLayers} layers and ${encoder.hiddenSize} hidden units, made with simcse-edge. It gives a text of at most ${maxLength} tokens a vector
+${kind}, made with simcse-edge. It gives a text of at most ${maxLength} tokens a vector
 of ${vector} numbers (pooling: ${pooling}); compare vectors by their cosine.
 
 \`\`\`ts

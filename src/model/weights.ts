@@ -1,6 +1,7 @@
 import { FormatError } from "../errors.ts";
 import { type SafetensorsTensor, toFloat32 } from "../files/safetensors.ts";
 import { size, type Tensor } from "../runtime/arena.ts";
+import type { ModelConfig } from "./config.ts";
 
 /** What Hugging Face, sentence-transformers and SimCSE put before the names of a BertModel. */
 const PREFIX = /^(0\.auto_model\.|auto_model\.)?(bert\.|roberta\.|distilbert\.)?/;
@@ -10,6 +11,7 @@ const RENAMED: readonly (readonly [RegExp, string])[] = [
   [/LayerNorm\.gamma$/, "LayerNorm.weight"], // of BERT's first checkpoints, which came from TensorFlow
   [/LayerNorm\.beta$/, "LayerNorm.bias"],
   [/^mlp\.dense\./, "pooler.dense."], // SimCSE's head
+  [/^embedding\.weight$/, "embeddings"], // the whole of sentence-transformers' static model
   [/^transformer\.layer\./, "encoder.layer."], // and so on: DistilBERT
   [/\.attention\.q_lin\./, ".attention.self.query."],
   [/\.attention\.k_lin\./, ".attention.self.key."],
@@ -37,7 +39,8 @@ function bertName(name: string): string {
 /**
  * Copies the tensors of a model file to their planned addresses. Names are translated to those of a BertModel, and tensors
  * that the plan does not name are ignored: a folder may hold heads we do not use. Of RoBERTa's table of positions the last
- * rows are taken, since it begins with rows that no text reaches; DistilBERT, which has no token types, gets zeros.
+ * rows are taken, since it begins with rows that no text reaches; DistilBERT, which has no token types, gets zeros. A static
+ * model may be a table alone: then a token's row is its id, and weighs 1.
  * @throws FormatError naming the tensor that is absent, twice there or has another shape, and the file
  */
 export function loadWeights(
@@ -60,6 +63,15 @@ export function loadWeights(
     const stored = known.get(name);
     if (name === TYPES && distil && !stored) {
       new Float32Array(buffer, ptr, size(shape)).fill(0);
+      continue;
+    }
+    if (!stored && name === "mapping") {
+      new Int32Array(buffer, ptr, shape[0]).forEach((_, id, rows) => (rows[id] = id));
+      checkRows(new Int32Array(buffer, ptr, shape[0]), named, name, file);
+      continue;
+    }
+    if (!stored && name === "weights") {
+      new Float32Array(buffer, ptr, shape[0]).fill(1);
       continue;
     }
     if (!stored) {
@@ -144,6 +156,38 @@ export function staticTensors(
     ]),
     rows,
     hidden,
+  };
+}
+
+/** The one tensor of a static model that is a table alone, to sentence-transformers. */
+export const TABLE_ALONE = "embedding.weight";
+
+/**
+ * A static model as a table alone, a row for each token with the token's weight in it, as other libraries want it; as it is
+ * if some token counts for nothing, which a table cannot say.
+ */
+export function foldStatic(
+  config: ModelConfig,
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
+): { config: ModelConfig; tensors: ReadonlyMap<string, SafetensorsTensor> } {
+  const [table, weights, mapping] = ["embeddings", "weights", "mapping"].map((name) =>
+    tensors.get(name),
+  );
+  if (!table || !weights || !mapping || config.table?.ignoredId !== undefined) {
+    return { config, tensors };
+  }
+  const { vocabSize, hiddenSize: hidden } = config.encoder;
+  const [vectors, factors] = [toFloat32(table), toFloat32(weights)];
+  const folded = new Float32Array(vocabSize * hidden);
+  new Int32Array(mapping.data.slice().buffer).forEach((row, id) => {
+    for (let j = 0; j < hidden; j++)
+      folded[id * hidden + j] = factors[id]! * vectors[row * hidden + j]!;
+  });
+  const data = new Uint8Array(folded.buffer);
+  const alone: SafetensorsTensor = { dtype: "F32", shape: [vocabSize, hidden], data };
+  return {
+    config: { ...config, table: { rows: vocabSize } },
+    tensors: new Map([[TABLE_ALONE, alone]]),
   };
 }
 

@@ -20,7 +20,7 @@ import {
 } from "../model/sentence-transformers.ts";
 import { allocateEncoders, SentenceEncoder } from "../model/sentence-encoder.ts";
 import { promptOf } from "../model/prompts.ts";
-import { staticTensors } from "../model/weights.ts";
+import { staticTensors, TABLE_ALONE } from "../model/weights.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { lowercased, tokenizerFromVocab, unframed } from "../tokenizer/vocab.ts";
 import { compileKernels } from "./binaries.ts";
@@ -223,8 +223,8 @@ async function exists(path: string): Promise<boolean> {
 }
 
 /**
- * Writes a folder that `readModelFolder` opens; each file is replaced as a whole. An f32 encoder also gets what
- * sentence-transformers and text-embeddings-inference need to open it.
+ * Writes a folder that `readModelFolder` opens; each file is replaced as a whole. An f32 model also gets what
+ * sentence-transformers and text-embeddings-inference need to open it, unless it is a static one with weights (`foldStatic`).
  */
 export async function writeModelFolder(
   path: string,
@@ -237,10 +237,8 @@ export async function writeModelFolder(
   },
 ): Promise<void> {
   const weights = new Map(tensors);
-  const others =
-    config.dtype === "f32" && !config.table
-      ? sentenceTransformersFiles(config, tokenizerJson, weights)
-      : [];
+  const portable = config.dtype === "f32" && (!config.table || weights.has(TABLE_ALONE));
+  const others = portable ? sentenceTransformersFiles(config, tokenizerJson, weights) : [];
   const files: FolderFile[] = [
     { path: "model.safetensors", tensors: [...weights] },
     { path: "tokenizer.json", json: tokenizerJson },

@@ -96,7 +96,7 @@ export interface Source {
 export interface SourceReport {
   /** Those there are to train on. */
   readonly rows: number;
-  /** Rows left out because a cell is empty, or, among neighbours, because nothing follows in their document. */
+  /** Rows left out because a cell has no tokens, or, among neighbours, because nothing follows in their document. */
   readonly dropped: number;
   /** Sentences that were cut to the maximum length. */
   readonly truncated: number;
@@ -110,6 +110,8 @@ export interface SourceOptions {
   readonly maxLength: number;
   /** Of files of one column: the positive is one of so many sentences that follow in the document, not the sentence itself. */
   readonly neighbours?: number;
+  /** A token that counts for nothing, as some static models have it. */
+  readonly ignoredId?: number;
 }
 
 /** Tokenizes rows, which have equally many cells, into `sentences`. */
@@ -117,7 +119,7 @@ export async function readSource(
   rows: AsyncIterable<TextRow> | Iterable<TextRow>,
   tokenizer: Tokenizer,
   sentences: Sequences,
-  { name, share = NaN, maxLength, neighbours = 0 }: SourceOptions,
+  { name, share = NaN, maxLength, neighbours = 0, ignoredId }: SourceOptions,
 ): Promise<{ source: Source; report: SourceReport }> {
   const cellNumbers: number[] = [];
   const distinct = new Sequences();
@@ -131,11 +133,16 @@ export async function readSource(
       dropped++;
       continue;
     }
-    const row = cells.map((cell) => {
-      const encoding = tokenizer.encode(cell, maxLength);
-      if (encoding.truncated) truncated++;
-      return sentences.add(encoding.ids);
-    });
+    const encodings = cells.map((cell) => tokenizer.encode(cell, maxLength));
+    const texts = encodings.map(({ ids }) =>
+      ignoredId === undefined ? ids : ids.filter((id) => id !== ignoredId),
+    );
+    if (texts.some((ids) => ids.length === 0)) {
+      dropped++;
+      continue;
+    }
+    truncated += encodings.filter((encoding) => encoding.truncated).length;
+    const row = texts.map((ids) => sentences.add(ids));
     distinct.add(row);
     cellNumbers.push(...row);
     documents.push(document);

@@ -174,7 +174,7 @@ export function writeTrainingBatch(
   }
   const ids = new Int32Array(buffer, plan.batch.tokenIds.ptr, tokens);
   const mapping = model.mapping && new Int32Array(buffer, model.mapping.ptr, encoder.vocabSize);
-  const rows = Int32Array.from(new Set(mapping ? ids.map((id) => mapping[id]!) : ids)).sort();
+  const rows = Int32Array.from(new Set(mapping ? ids.map((id) => mapping[id]!) : ids)).toSorted();
   new Int32Array(buffer, plan.touched.ptr, rows.length).set(rows);
   return { tokens, touched: rows.length };
 }

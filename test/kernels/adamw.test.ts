@@ -191,7 +191,7 @@ const TABLE_ROWS = 9;
 /** The rows of a table that each of `steps` batches touches: different ones, some never. */
 const touchedRows = (steps: number): Int32Array[] =>
   Array.from({ length: steps }, (_, step) =>
-    Int32Array.from(new Set(integers(step + 1, 3, TABLE_ROWS - 1))).sort(),
+    Int32Array.from(new Set(integers(step + 1, 3, TABLE_ROWS - 1))).toSorted(),
   );
 
 /** Steps of a table whose rows wait until they are needed, or, in `sweeps`, of all its rows each time. */
@@ -209,7 +209,7 @@ const tableProgram =
     ) as [ReturnType<typeof m.input>, ReturnType<typeof m.input>, ReturnType<typeof m.input>];
     const last = m.ints(new Int32Array(TABLE_ROWS).fill(from - 1)).ptr;
     const factors = m.output(MISSED_STEPS, 4).ptr;
-    const [norm, partials] = [m.output(1).ptr, m.scratch(gradientNormScratch(0, TABLE_ROWS))];
+    const [length, partials] = [m.output(1).ptr, m.scratch(gradientNormScratch(0, TABLE_ROWS))];
     const { maxNorm, beta1, beta2, epsilon, weightDecay } = { ...OPTIONS, maxNorm: 1 };
     touchedRows(steps).forEach((rows, i) => {
       const step = from + i;
@@ -218,20 +218,20 @@ const tableProgram =
       for (const row of rows) dense.set(uniform(100 + i + row, cols), row * cols);
       const gradient = m.input(dense, TABLE_ROWS, cols).ptr;
       const touched = m.ints(rows).ptr;
-      m.k.gradientNorm(norm, gradient, 0, gradient, touched, rows.length, cols, partials);
+      m.k.gradientNorm(length, gradient, 0, gradient, touched, rows.length, cols, partials);
       if (sweeps) {
         // prettier-ignore
-        m.k.adamWStep(weight.ptr, gradient, first.ptr, second.ptr, norm, count, maxNorm, rate, beta1, beta2, epsilon, weightDecay, step);
+        m.k.adamWStep(weight.ptr, gradient, first.ptr, second.ptr, length, count, maxNorm, rate, beta1, beta2, epsilon, weightDecay, step);
         return;
       }
       m.k.adamWFactors(factors, rate, beta1, beta2, weightDecay, step);
       // prettier-ignore
-      m.k.adamWRows(weight.ptr, 0, first.ptr, second.ptr, last, touched, rows.length, cols, norm, factors, maxNorm, beta1, beta2, epsilon, step - 1);
+      m.k.adamWRows(weight.ptr, 0, first.ptr, second.ptr, last, touched, rows.length, cols, length, factors, maxNorm, beta1, beta2, epsilon, step - 1);
       // prettier-ignore
-      m.k.adamWRows(weight.ptr, gradient, first.ptr, second.ptr, last, touched, rows.length, cols, norm, factors, maxNorm, beta1, beta2, epsilon, step);
+      m.k.adamWRows(weight.ptr, gradient, first.ptr, second.ptr, last, touched, rows.length, cols, length, factors, maxNorm, beta1, beta2, epsilon, step);
     });
     // prettier-ignore
-    if (!sweeps) m.k.adamWRows(weight.ptr, 0, first.ptr, second.ptr, last, 0, TABLE_ROWS, cols, norm, factors, maxNorm, beta1, beta2, epsilon, from + steps - 1);
+    if (!sweeps) m.k.adamWRows(weight.ptr, 0, first.ptr, second.ptr, last, 0, TABLE_ROWS, cols, length, factors, maxNorm, beta1, beta2, epsilon, from + steps - 1);
     return { weight, first, second };
   };
 

@@ -121,9 +121,9 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
       const { k, buffer } = newKernels(target, arena.pages);
       setInitial(buffer, p);
       const tokens = writeBatch(buffer, batch, limits, encoder.vocabSize, sentences);
-      const size = { tokens, sequences: sentences.length };
+      const batchSize = { tokens, sequences: sentences.length };
       const off = { seed: 0, step: 0, enabled: false };
-      const x = encoderForward(k, encoder, p, a, batch, size, 24, off);
+      const x = encoderForward(k, encoder, p, a, batch, batchSize, 24, off);
       const states = [a.embedded, ...a.layers.map((layer) => layer.output)];
       // Poolers of the first token have no last layer of the others.
       states.slice(0, pooling === "avg" ? undefined : -1).forEach((state, n) => {
