@@ -1,6 +1,6 @@
 /**
- * The limit that the f32 kernels are measured against: the tiles' multiply-adds alone, on registers. Only the benchmarks
- * compile it, with and without relaxed SIMD. Operands are arguments: constants would be rebuilt at every turn.
+ * The limits that kernels are measured against: the tiles' multiply-adds alone, on registers, and reading alone. Only the
+ * benchmarks compile it, with and without relaxed SIMD. Operands are arguments: constants would be rebuilt at every turn.
  */
 import { FUSED, fma } from "./simd";
 
@@ -41,4 +41,19 @@ export function peak(turns: i32, x: f32, y: f32): f32 {
   c0 = f32x4.add(c0, f32x4.add(f32x4.add(c4, c5), f32x4.add(c6, c7)));
   c0 = f32x4.add(c0, f32x4.add(f32x4.add(c8, c9), f32x4.add(c10, c11)));
   return f32x4.extract_lane(c0, 0);
+}
+
+/** Adds up memory from address 0, in four chains so that no addition waits; bytes % 64 == 0. */
+export function read(bytes: usize): f32 {
+  let s0 = f32x4.splat(0);
+  let s1 = s0;
+  let s2 = s0;
+  let s3 = s0;
+  for (let at: usize = 0; at < bytes; at += 64) {
+    s0 = f32x4.add(s0, v128.load(at));
+    s1 = f32x4.add(s1, v128.load(at, 16));
+    s2 = f32x4.add(s2, v128.load(at, 32));
+    s3 = f32x4.add(s3, v128.load(at, 48));
+  }
+  return f32x4.extract_lane(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)), 0);
 }

@@ -17,7 +17,7 @@
 import { fma, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end } from "./team";
 
-/** Computes scores of f32 rows; four at a time share the loads of the query, each with the sums it would have alone. */
+/** Computes scores of f32 rows, one after the other: memory is fastest as one stream. */
 export function innerProducts(
   scores: usize,
   vectors: usize,
@@ -27,36 +27,21 @@ export function innerProducts(
 ): void {
   assert((cols & 3) == 0, "cols must be a multiple of 4");
   const stride = cols << 2;
-  let row = begin(rows);
-  const last = end(rows);
-  for (; row + 4 <= last; row += 4) {
-    let v0 = vectors + row * stride;
-    let v1 = v0 + stride;
-    let v2 = v1 + stride;
-    let v3 = v2 + stride;
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const vector = vectors + row * stride;
     let s0 = f32x4.splat(0);
     let s1 = s0;
     let s2 = s0;
     let s3 = s0;
-    for (let j: usize = 0; j < stride; j += 16, v0 += 16, v1 += 16, v2 += 16, v3 += 16) {
-      const q = v128.load(query + j);
-      s0 = fma(v128.load(v0), q, s0);
-      s1 = fma(v128.load(v1), q, s1);
-      s2 = fma(v128.load(v2), q, s2);
-      s3 = fma(v128.load(v3), q, s3);
+    let j: usize = 0;
+    for (; j + 64 <= stride; j += 64) {
+      s0 = fma(v128.load(vector + j), v128.load(query + j), s0);
+      s1 = fma(v128.load(vector + j, 16), v128.load(query + j, 16), s1);
+      s2 = fma(v128.load(vector + j, 32), v128.load(query + j, 32), s2);
+      s3 = fma(v128.load(vector + j, 48), v128.load(query + j, 48), s3);
     }
-    const score = scores + (row << 2);
-    store<f32>(score, sumLanes(s0));
-    store<f32>(score, sumLanes(s1), 4);
-    store<f32>(score, sumLanes(s2), 8);
-    store<f32>(score, sumLanes(s3), 12);
-  }
-  for (; row < last; row++) {
-    const vector = vectors + row * stride;
-    let sum = f32x4.splat(0);
-    for (let j: usize = 0; j < stride; j += 16)
-      sum = fma(v128.load(vector + j), v128.load(query + j), sum);
-    store<f32>(scores + (row << 2), sumLanes(sum));
+    for (; j < stride; j += 16) s0 = fma(v128.load(vector + j), v128.load(query + j), s0);
+    store<f32>(scores + (row << 2), sumLanes(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3))));
   }
   barrier();
 }
@@ -106,7 +91,25 @@ export function innerProductsInt8(
   barrier();
 }
 
-/** Computes scores of sign bits. */
+/** Vectors of bits whose counts, eight at most in a byte each, add up to less than 256. */
+const COUNTED: usize = 31 << 4;
+
+/** Number of bits in which a row differs from the query, in four parts. */
+function differences(vector: usize, query: usize, stride: usize): v128 {
+  const ones = i16x8.splat(1);
+  let total = i32x4.splat(0);
+  for (let j: usize = 0; j < stride;) {
+    let counts = i8x16.splat(0);
+    for (const stop = min(j + COUNTED, stride); j < stop; j += 16) {
+      const different = v128.xor(v128.load(vector + j), v128.load(query + j));
+      counts = i8x16.add(counts, i8x16.popcnt(different));
+    }
+    total = i32x4.add(total, i32x4.dot_i16x8_s(i16x8.extadd_pairwise_i8x16_u(counts), ones));
+  }
+  return total;
+}
+
+/** Computes scores of sign bits; the sums of four rows are added side by side. */
 export function signAgreements(
   scores: usize,
   bits: usize,
@@ -115,18 +118,38 @@ export function signAgreements(
   cols: usize,
 ): void {
   const stride = ((cols + 127) >> 7) << 4;
-  const step = <f32>2 / <f32>cols;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const vector = bits + row * stride;
-    let counts = i16x8.splat(0);
-    for (let j: usize = 0; j < stride; j += 16) {
-      const different = i8x16.popcnt(v128.xor(v128.load(vector + j), v128.load(query + j)));
-      counts = i16x8.add(counts, i16x8.extadd_pairwise_i8x16_u(different));
-    }
-    const distance = sumInts(i32x4.extadd_pairwise_i16x8_u(counts));
-    store<f32>(scores + (row << 2), <f32>1 - step * <f32>distance);
+  const step = f32x4.splat(<f32>2 / <f32>cols);
+  const one = f32x4.splat(1);
+  let row = begin(rows);
+  for (const last = end(rows); row < last; row += 4) {
+    const left = last - row;
+    const v = bits + row * stride;
+    const d0 = differences(v, query, stride);
+    const d1 = differences(left > 1 ? v + stride : v, query, stride);
+    const d2 = differences(left > 2 ? v + stride * 2 : v, query, stride);
+    const d3 = differences(left > 3 ? v + stride * 3 : v, query, stride);
+    const low = i32x4.add(
+      v128.shuffle<i32>(d0, d1, 0, 4, 1, 5),
+      v128.shuffle<i32>(d0, d1, 2, 6, 3, 7),
+    );
+    const high = i32x4.add(
+      v128.shuffle<i32>(d2, d3, 0, 4, 1, 5),
+      v128.shuffle<i32>(d2, d3, 2, 6, 3, 7),
+    );
+    const sums = i32x4.add(v128.shuffle<i64>(low, high, 0, 2), v128.shuffle<i64>(low, high, 1, 3));
+    const score = f32x4.sub(one, f32x4.mul(step, f32x4.convert_i32x4_s(sums)));
+    const to = scores + (row << 2);
+    if (left > 3) v128.store(to, score);
+    else storeFirst(to, score, left);
   }
   barrier();
+}
+
+/** The first of four floats, one to three of them. */
+function storeFirst(address: usize, v: v128, count: usize): void {
+  store<f32>(address, f32x4.extract_lane(v, 0));
+  if (count > 1) store<f32>(address, f32x4.extract_lane(v, 1), 4);
+  if (count > 2) store<f32>(address, f32x4.extract_lane(v, 2), 8);
 }
 
 /** Sum of the four lanes of integers, which need not fit 32 bits. */

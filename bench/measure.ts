@@ -94,17 +94,32 @@ export function geometricMean(values: readonly number[]): number {
   return Math.exp(values.reduce((sum, value) => sum + Math.log(value), 0) / values.length);
 }
 
-/** The register-only loop of the f32 tile, with the instructions of the `node` or the `portable` binary. */
-export function peakCase(target: "node" | "portable"): Case {
+/** The loops of `assembly/peak.ts`, with the instructions of the `node` or the `portable` binary. */
+function limits(target: "node" | "portable"): WebAssembly.Exports {
   const file = `build/peak-${target}.wasm`;
   mkdirSync("build", { recursive: true });
   const enable = target === "node" ? "simd,relaxed-simd" : "simd";
   // prettier-ignore
   const { status, stderr } = spawnSync(process.execPath, ["node_modules/assemblyscript/bin/asc.js", "assembly/peak.ts", "--config", "none", "--runtime", "stub", "-O3", "--noAssert", "--use", "abort=", "--enable", enable, "-o", file], { encoding: "utf8" });
   if (status !== 0) throw new Error(`assembly/peak.ts does not compile: ${stderr}`);
-  const { exports } = new WebAssembly.Instance(new WebAssembly.Module(readFileSync(file)), {});
+  return new WebAssembly.Instance(new WebAssembly.Module(readFileSync(file)), {}).exports;
+}
+
+/** The register-only loop of the f32 tile. */
+export function peakCase(target: "node" | "portable"): Case {
   const turns = 10_000;
   const flops = 8 * (target === "node" ? 12 : 10) * turns;
-  const peak = exports["peak"] as (turns: number, x: number, y: number) => number;
+  const peak = limits(target)["peak"] as (turns: number, x: number, y: number) => number;
   return { name: "peak", work: flops, run: () => void peak(turns, 1e-3, 1e-3) };
+}
+
+/** Reading so many bytes of memory, and no more. */
+export function readCase(bytes: number): Case {
+  const { memory, read } = limits("node") as {
+    memory: WebAssembly.Memory;
+    read: (bytes: number) => number;
+  };
+  memory.grow(Math.ceil(bytes / 65536));
+  new Uint8Array(memory.buffer).fill(1); // pages that nobody wrote are all the same one
+  return { name: "read", work: bytes, run: () => void read(bytes) };
 }

@@ -1,20 +1,18 @@
 import { readFileSync } from "node:fs";
 import { FlatIndex } from "../src/search/flat-index.ts";
 import { INDEX_PRECISIONS } from "../src/search/rows.ts";
-import { alternate, type Case, giga, singleRank, type Table } from "./measure.ts";
+import { alternate, type Case, giga, readCase, singleRank, type Table } from "./measure.ts";
 
 const ROWS = 200_000;
 const COLS = 384;
 /** Bytes that a search reads of a row. */
 const BYTES = { float32: 4 * COLS, int8: COLS + 4, binary: COLS / 8 };
 
-/** Bytes a second that a whole search reads, its ten best included, against the sum of squares of as many floats. */
+/** Bytes a second that a whole search reads, its ten best included, against reading as many as the floats have and no more. */
 export function search(): Table[] {
   const kernels = new WebAssembly.Module(readFileSync("build/edge.wasm"));
-  const { k, t, buffer } = singleRank("node", (arena) => ({
+  const { t, buffer } = singleRank("node", (arena) => ({
     x: arena.tensor("x", ROWS, COLS).ptr,
-    norm: arena.tensor("norm", 1).ptr,
-    partials: arena.tensor("partials", Math.ceil((ROWS * COLS) / 4096)).ptr,
   }));
   const vector = (row: number): Float32Array =>
     new Float32Array(buffer, t.x + 4 * COLS * row, COLS);
@@ -27,8 +25,7 @@ export function search(): Table[] {
     const run = (): void => void index.search(query, { topK: 10 });
     return { name: `${precision} search`, work: ROWS * BYTES[precision], run };
   });
-  const read = (): void => k.gradientNorm(t.norm, t.x, ROWS * COLS, 0, 0, 0, 4, t.partials);
-  const rows = giga(alternate([{ name: "read", work: 4 * ROWS * COLS, run: read }, ...cases]));
+  const rows = giga(alternate([readCase(4 * ROWS * COLS), ...cases]));
   return [
     { title: `search, ${ROWS} x ${COLS}, one thread`, unit: "GB/s", reference: "read", rows },
   ];

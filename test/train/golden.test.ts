@@ -200,9 +200,9 @@ describe.each(["node", "portable"])("%s: the tanh form of GELU", (target) => {
     const { k, buffer } = newKernels(target, arena.pages);
     setInitial(buffer, p);
     const tokens = writeBatch(buffer, batch, limits, encoder.vocabSize, sentences);
-    const size = { tokens, sequences: sentences.length };
+    const counts = { tokens, sequences: sentences.length };
     const off = { seed: 0, step: 0, enabled: false };
-    const x = encoderForward(k, tanhGelu, p, a, batch, size, 24, off);
+    const x = encoderForward(k, tanhGelu, p, a, batch, counts, 24, off);
     poolForward(k, encoder.hiddenSize, "avg", p, a, batch, y.ptr, x, sentences.length);
 
     const module = new WebAssembly.Module(readFileSync(`build/${target}.wasm`));
