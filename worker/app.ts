@@ -12,9 +12,10 @@ import { ApiError, inDialect } from "./errors.ts";
 import { type Limits, Load, spend } from "./limits.ts";
 import { addOpenAi } from "./openai.ts";
 import { addSearch } from "./search.ts";
-import type { FetchAsset, Service } from "./service.ts";
+import type { Service } from "./service.ts";
 import type { Settings } from "./settings.ts";
 import { addTei } from "./tei.ts";
+import type { FetchAsset } from "./weights.ts";
 
 const LOAD_RETRY_SECONDS = 10;
 

@@ -1,11 +1,19 @@
 /** What the routes of `app.ts` work with, and how it comes out of a set of files. */
 import { FormatError } from "../src/errors.ts";
-import { parseSafetensors } from "../src/files/safetensors.ts";
 import { parseConfig } from "../src/model/config.ts";
-import { allocateEncoders, SentenceEncoder } from "../src/model/sentence-encoder.ts";
+import { imageTarget } from "../src/model/image.ts";
+import { packEncoders, planEncoders, SentenceEncoder } from "../src/model/sentence-encoder.ts";
 import { FlatIndex } from "../src/search/flat-index.ts";
 import { SentenceModel } from "../src/simcse.ts";
 import { Tokenizer } from "../src/tokenizer/tokenizer.ts";
+import {
+  type FetchAsset,
+  MANIFEST,
+  parseJson,
+  readManifest,
+  readStored,
+  streamStored,
+} from "./weights.ts";
 
 export interface Service {
   /** What clients call the model. */
@@ -13,41 +21,40 @@ export interface Service {
   readonly model: SentenceModel;
   /** Absent when there is nothing to search. */
   readonly index: FlatIndex | undefined;
+  /** Tells versions of a model apart; absent where it comes from a folder. */
+  readonly version?: string;
 }
 
-/** Answers a path such as `/model/config.json`; a file that is not there is a 404. */
-export type FetchAsset = (path: string) => Promise<Response>;
-
-const CONFIG = "/model/config.json";
-const TOKENIZER = "/model/tokenizer.json";
-const WEIGHTS = "/model/model.safetensors";
-const INDEX = "/search/index.safetensors";
-
 /**
- * Loads the model under `/model`, and the index under `/search` if there is one. `module` is the edge binary (or
- * portable), compiled.
+ * Loads what the manifest names: the model, and the index if there is one. The weights are streamed into the memory where they
+ * are used. A load that fails leaves that memory to the next one, since a Worker has no room for two. `module` is the edge
+ * binary (or portable), compiled.
  * @throws Error for a file that is absent; FormatError for one that cannot be what it should be
  */
-export async function loadService(
+export function serviceLoader(
   fetchAsset: FetchAsset,
   module: WebAssembly.Module,
-): Promise<Service> {
-  const [config, tokenizer, weights, index] = await Promise.all([
-    readJson(CONFIG, fetchAsset),
-    readJson(TOKENIZER, fetchAsset),
-    readBytes(WEIGHTS, fetchAsset),
-    readOptional(INDEX, fetchAsset),
-  ]);
-  const { tensors } = parseSafetensors(weights, WEIGHTS);
-  const modelConfig = parseConfig(config, CONFIG);
-  const memory = allocateEncoders(module, modelConfig, tensors, WEIGHTS);
-  const encoder = new SentenceEncoder(module, modelConfig, memory);
-  const model = new SentenceModel(encoder, new Tokenizer(tokenizer), module);
-  const name = (config as Record<string, unknown>)["_name_or_path"];
-  return {
-    name: typeof name === "string" && name !== "" ? name : "simcse-edge",
-    model,
-    index: index && (await parseIndex(module, index, encoder.dimension)),
+): () => Promise<Service> {
+  let spare: WebAssembly.Memory | undefined;
+  return async () => {
+    const { name, version, config: json, ...files } = await readManifest(fetchAsset);
+    const config = parseConfig(json, MANIFEST);
+    const plan = planEncoders(config, 1);
+    const { pages } = plan.arena;
+    const fits = spare?.buffer.byteLength === pages * 65536;
+    const memory = fits ? spare! : new WebAssembly.Memory({ initial: pages, maximum: pages });
+    spare = memory;
+    const target = imageTarget(memory, plan.model.named, files.weights, MANIFEST);
+
+    const tokenizer = parseJson(await readStored(fetchAsset, files.tokenizer), "the tokenizer");
+    const encoder = new SentenceEncoder(module, config, memory);
+    const model = new SentenceModel(encoder, new Tokenizer(tokenizer), module);
+    const index = files.index && (await readStored(fetchAsset, files.index));
+    const search = index && (await parseIndex(module, index, encoder.dimension));
+    await streamStored(fetchAsset, files.weights, target);
+    packEncoders(module, memory, plan);
+    spare = undefined;
+    return { name, version, model, index: search };
   };
 }
 
@@ -56,34 +63,8 @@ async function parseIndex(
   bytes: Uint8Array,
   dimension: number,
 ): Promise<FlatIndex> {
-  const index = await FlatIndex.parse(module, bytes, INDEX);
+  const index = await FlatIndex.parse(module, bytes, "the index");
   if (index.dimension <= dimension) return index;
   const problem = `${index.dimension} dimensions, but the model's vectors have only ${dimension}`;
-  throw new FormatError(`${INDEX}: ${problem}; they do not belong together`);
-}
-
-async function readOptional(path: string, fetchAsset: FetchAsset): Promise<Uint8Array | undefined> {
-  const response = await fetchAsset(path);
-  if (response.ok) return new Uint8Array(await response.arrayBuffer());
-  await response.body?.cancel();
-  if (response.status === 404) return undefined;
-  throw new Error(`${path}: cannot be read, status ${response.status}`);
-}
-
-async function readBytes(path: string, fetchAsset: FetchAsset): Promise<Uint8Array> {
-  const bytes = await readOptional(path, fetchAsset);
-  if (!bytes) throw new Error(`${path}: absent; export the model again`);
-  return bytes;
-}
-
-async function readJson(path: string, fetchAsset: FetchAsset): Promise<object> {
-  return parseJson(await readBytes(path, fetchAsset), path);
-}
-
-function parseJson(bytes: Uint8Array, path: string): object {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes)) as object;
-  } catch (cause) {
-    throw new FormatError(`${path}: not JSON`, { cause });
-  }
+  throw new FormatError(`the index: ${problem}; they do not belong together`);
 }

@@ -1,4 +1,4 @@
-/** The parts of the Workers runtime that `index.ts` touches. */
+/** The parts of the Workers runtime that `worker.ts` touches. */
 
 declare module "*.wasm" {
   const module: WebAssembly.Module;
@@ -6,8 +6,10 @@ declare module "*.wasm" {
 }
 
 declare module "cloudflare:workers" {
+  /** Bindings of `wrangler.jsonc`. */
   export const env: {
-    readonly ASSETS: { fetch(url: string): Promise<Response> };
+    readonly ASSETS?: import("./sources.ts").Assets;
+    readonly WEIGHTS?: import("./sources.ts").Bucket;
     readonly [variable: string]: unknown;
   };
   /** Lets a promise outlive the request that began it. */

@@ -9,7 +9,9 @@ import { collectCorpus, readCorpus } from "../node/corpus.ts";
 import { writeFileAtomic } from "../node/files.ts";
 import { SimCSE } from "../node/index.ts";
 import { PACKAGE } from "../node/package.ts";
-import { startWorker, writeWorkerProject } from "../node/worker-project.ts";
+import { readModelFolder } from "../node/model-folder.ts";
+import { writeWorkerProject } from "../node/worker-project.ts";
+import { startWorker } from "../node/worker-run.ts";
 import { evaluateModels, reportTable } from "./eval.ts";
 import { init } from "./init.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
@@ -115,7 +117,10 @@ export async function start(options: StartOptions): Promise<void> {
   {
     await using model = await SimCSE.load(int8, { threads: options.threads });
     const index = await model.buildIndex(texts, { precision: "int8" });
-    await writeWorkerProject(project, { model: int8, index: await index.serialize() });
+    await writeWorkerProject(project, {
+      model: await readModelFolder(int8),
+      index: await index.serialize(),
+    });
   }
   const worker = await startWorker(project, {
     variables: { PUBLIC: "true" },

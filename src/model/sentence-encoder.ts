@@ -50,13 +50,23 @@ export function allocateEncoders(
   file: string,
   { ranks = 1, shared = false }: { ranks?: number; shared?: boolean } = {},
 ): WebAssembly.Memory {
-  const { arena, model, ranks: plans } = planEncoders(config, ranks);
-  const memory = new WebAssembly.Memory({ initial: arena.pages, maximum: arena.pages, shared });
-  loadWeights(memory.buffer, model.named, tensors, file);
+  const plan = planEncoders(config, ranks);
+  const { pages } = plan.arena;
+  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+  loadWeights(memory.buffer, plan.model.named, tensors, file);
+  packEncoders(module, memory, plan);
+  return memory;
+}
+
+/** Packs the weights of a memory, once they are all there. */
+export function packEncoders(
+  module: WebAssembly.Module,
+  memory: WebAssembly.Memory,
+  { model, ranks }: EncoderPlan,
+): void {
   const kernels = instantiate<InferenceKernels>(module, memory);
   kernels.join(0, 1);
-  packWeights(kernels, memory.buffer, model, plans[0]!.buffers.scratch);
-  return memory;
+  packWeights(kernels, memory.buffer, model, ranks[0]!.buffers.scratch);
 }
 
 /**

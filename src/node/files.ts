@@ -1,6 +1,6 @@
 /** Files that are whole or not there: a process may be killed, and a disk may fill up, at any byte. */
 import { randomBytes } from "node:crypto";
-import { open, readdir, readFile, rename, rm } from "node:fs/promises";
+import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 
 const TEMPORARY = /\.tmp-(\d+)-[0-9a-f]{8}$/;
@@ -71,6 +71,14 @@ export async function readFileOr(path: string, what: string): Promise<Buffer<Arr
           : `cannot be read (${(error as Error).message})`;
     throw new Error(`${path} ${problem}; expected ${what}`, { cause: error });
   }
+}
+
+/** Whether there is a file or folder. */
+export function exists(path: string): Promise<boolean> {
+  return stat(path).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Makes a rename last through a loss of power; Windows has no such call for folders. */

@@ -2,7 +2,7 @@
  * Model folders: those of Hugging Face and sentence-transformers, static ones, SimCSE's checkpoints, and ours: `config.json`,
  * `tokenizer.json` and `model.safetensors` with BertModel's names. What is read is a BERT, or a static model, from here on.
  */
-import { mkdir, stat } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import {
@@ -24,7 +24,7 @@ import { staticTensors, TABLE_ALONE } from "../model/weights.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { lowercased, tokenizerFromVocab, unframed } from "../tokenizer/vocab.ts";
 import { compileKernels } from "./binaries.ts";
-import { readFileOr, writeFileAtomic } from "./files.ts";
+import { exists, readFileOr, writeFileAtomic } from "./files.ts";
 
 export interface ModelFolder {
   readonly path: string;
@@ -213,13 +213,6 @@ async function addModules(
     const data = new Uint8Array(4 * outputs);
     tensors.set(`${prefix}linear.bias`, { dtype: "F32", shape: [outputs], data });
   }
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }
 
 /**

@@ -1,164 +1,177 @@
-/** Worker projects: folders that `wrangler deploy` takes as they are, and that run here in the same runtime. */
-import { once } from "node:events";
+/** Worker projects: folders that `wrangler deploy` takes as they are. */
+import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
-import { createServer } from "node:net";
-import { basename, dirname, join, relative, resolve, sep } from "node:path";
+import { basename, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
 import { serializeConfig } from "../model/config.ts";
-import { serializeSafetensors } from "../files/safetensors.ts";
-import { writeFileAtomic } from "./files.ts";
-import { readModelFolder } from "./model-folder.ts";
+import { buildImage } from "../model/image.ts";
+import {
+  type Manifest,
+  MANIFEST_FORMAT,
+  SHARD_BYTES,
+  type StoredFile,
+} from "../../worker/weights.ts";
+import { exists, writeFileAtomic } from "./files.ts";
+import type { ModelFolder } from "./model-folder.ts";
+
+/** Where the Worker has the weights from: its static assets, an R2 bucket, or modules of its script. */
+export const STORES = ["assets", "r2", "module"] as const;
+export type Store = (typeof STORES)[number];
 
 /** What a Worker serves. */
 export interface WorkerContents {
-  /** A model folder, whatever library wrote it. */
-  readonly model: string;
+  /** A model, whatever library wrote it. */
+  readonly model: Pick<ModelFolder, "config" | "tokenizerJson" | "tensors" | "weightsFile">;
   /** What clients call the model; "simcse-edge" unless told. Its lower-case form names the Worker. */
   readonly name?: string;
   /** Sentences for the search page, as the `serialize` of their index gave them. */
   readonly index?: Uint8Array;
+  /** Default "assets". */
+  readonly store?: Store;
+  /** Name of the R2 bucket, where the store is one. */
+  readonly bucket?: string;
 }
 
-/** A Worker that runs on this computer. */
-export interface RunningWorker {
-  /** Its origin, such as `http://127.0.0.1:8787`. */
-  readonly url: string;
-  /** Ends it and every process it started. */
-  close(): Promise<void>;
+/** What was written. */
+export interface WorkerProject {
+  readonly directory: string;
+  readonly manifest: Manifest;
+  /** The folder of the manifest and the files that it names. */
+  readonly modelFolder: string;
 }
 
 /** The age of the runtime's behaviour; every workerd since then has it. */
 const COMPATIBILITY_DATE = "2026-09-01";
-/** Cloudflare refuses larger files. */
-const MAX_ASSET = 25 * 2 ** 20;
-/** Long enough to load the largest model that fits, on a slow computer. */
-const START_TIMEOUT = 120_000;
+/** First line of a `wrangler.jsonc` that is ours to write again; without it the file is its owner's. */
+const GENERATED =
+  "// Written by simcse, and written again with the model. Remove this line to keep your changes.";
 
-// Node runs the sources as they are, and the published package as compiled: the entry has the extension of this file.
-const ENTRY = new URL(`../../worker/index${import.meta.url.slice(-3)}`, import.meta.url);
+// Node runs the sources as they are, and the published package as compiled: the entries have the extension of this file.
+const EXTENSION = import.meta.url.slice(-3);
+const ENTRY = new URL(`../../worker/index${EXTENSION}`, import.meta.url);
+const LIBRARY = new URL(`../../worker/worker${EXTENSION}`, import.meta.url);
 const PAGE = new URL("../../worker/public/", import.meta.url);
 
 /**
- * Writes `wrangler.jsonc` and `public/` into a folder: the page's files, the model, and the index if there is one. What
- * else is in the folder stays.
- * @throws RangeError for a file that Cloudflare would refuse
+ * Writes a Worker project into a folder: `wrangler.jsonc`, the page's files in `public/`, and the files of the model, which
+ * are named by their contents. The manifest that names them is written last, and what it does not name is removed after that.
+ * What else is in the folder stays.
  */
 export async function writeWorkerProject(
   directory: string,
-  { model, name = "simcse-edge", index }: WorkerContents,
-): Promise<void> {
+  contents: WorkerContents,
+): Promise<WorkerProject> {
+  const { model, name = "simcse-edge", index, store = "assets" } = contents;
   const publicFolder = join(directory, "public");
-  // A folder that is written again must not keep the model or sentences it had.
-  for (const folder of ["model", "search"]) {
-    await rm(join(publicFolder, folder), { recursive: true, force: true });
+  const modelFolder = store === "assets" ? join(publicFolder, "model") : join(directory, "model");
+  await mkdir(modelFolder, { recursive: true });
+  await mkdir(publicFolder, { recursive: true });
+  // Of a project that had its weights elsewhere.
+  if (store !== "assets") await rm(join(publicFolder, "model"), { recursive: true, force: true });
+  for (const file of await readdir(PAGE)) {
+    await writeFileAtomic(join(publicFolder, file), await readFile(new URL(file, PAGE)));
   }
-  const write = async (path: string, bytes: Uint8Array): Promise<void> => {
-    if (bytes.length > MAX_ASSET) {
-      throw new RangeError(
-        `${path}: ${(bytes.length / 2 ** 20).toFixed(1)} MiB, past the 25 MiB of a Worker's asset; ` +
-          `serve an int8 model, or fewer sentences`,
-      );
-    }
-    await mkdir(dirname(join(publicFolder, path)), { recursive: true });
-    await writeFileAtomic(join(publicFolder, path), bytes);
+
+  const { config, tensors, weightsFile, tokenizerJson } = model;
+  const image = buildImage(config, tensors, weightsFile);
+  const files = {
+    tokenizer: await writeStored(modelFolder, json(tokenizerJson)),
+    weights: { ...(await writeStored(modelFolder, image.bytes)), tensors: image.tensors },
+    ...(index && { index: await writeStored(modelFolder, index) }),
   };
+  const described = { name, config: serializeConfig(config) as Manifest["config"], ...files };
+  const version = sha256(json(described)).slice(0, 16);
+  const manifest: Manifest = { format: MANIFEST_FORMAT, version, ...described };
+  await writeFileAtomic(join(modelFolder, "manifest.json"), json(manifest));
+  const named = new Set(shardsOf(manifest).map(({ path }) => path)).add("manifest.json");
+  for (const file of await readdir(modelFolder)) {
+    if (!named.has(file)) await rm(join(modelFolder, file), { recursive: true });
+  }
 
-  for (const file of await readdir(PAGE)) await write(file, await readFile(new URL(file, PAGE)));
+  const configFile = join(directory, "wrangler.jsonc");
+  if (!(await exists(configFile)) || (await readFile(configFile, "utf8")).startsWith(GENERATED)) {
+    if (store === "module") await writeModules(directory, manifest);
+    const configuration = wranglerConfiguration(directory, { ...contents, name, store });
+    await writeText(configFile, `${GENERATED}\n${JSON.stringify(configuration, null, 2)}\n`);
+  }
+  return { directory, manifest, modelFolder };
+}
 
-  const { config, tokenizerJson, tensors } = await readModelFolder(model);
-  await write("model/config.json", json({ ...serializeConfig(config), _name_or_path: name }));
-  await write("model/tokenizer.json", json(tokenizerJson));
-  await write("model/model.safetensors", serializeSafetensors(tensors, { format: "pt" }));
-
-  if (index) await write("search/index.safetensors", index);
-
-  const main = relative(resolve(directory), fileURLToPath(ENTRY)).split(sep).join("/");
-  const configuration = {
+/** What `wrangler` reads. */
+function wranglerConfiguration(
+  directory: string,
+  { name = "", store, bucket = workerName(name) }: WorkerContents,
+): object {
+  const main = store === "module" ? "index.js" : relativePath(directory, ENTRY);
+  return {
     name: workerName(name),
     main,
     compatibility_date: COMPATIBILITY_DATE,
     compatibility_flags: ["no_nodejs_compat", "no_nodejs_compat_v2"],
+    // The Worker first, so that nothing is public but what it answers with.
     assets: { directory: "public", binding: "ASSETS", run_worker_first: true },
+    ...(store === "r2" && { r2_buckets: [{ binding: "WEIGHTS", bucket_name: bucket }] }),
     observability: { enabled: true },
   };
-  const comment = "`npx wrangler deploy` in this folder puts the Worker online.";
-  const text = `// ${comment}\n${JSON.stringify(configuration, null, 2)}\n`;
-  await writeFileAtomic(join(directory, "wrangler.jsonc"), new TextEncoder().encode(text));
+}
+
+/** The entry of a Worker whose script has the weights in it. */
+async function writeModules(directory: string, manifest: Manifest): Promise<void> {
+  const shards = shardsOf(manifest);
+  const lines = [
+    `import { createWorker, fromModules } from "${relativePath(directory, LIBRARY)}";`,
+    `import manifest from "./model/manifest.json";`,
+    ...shards.map(({ path }, i) => `import file${i} from "./model/${path}";`),
+    ``,
+    `const files = {`,
+    `  "/model/manifest.json": new TextEncoder().encode(JSON.stringify(manifest)).buffer,`,
+    ...shards.map(({ path }, i) => `  "/model/${path}": file${i},`),
+    `};`,
+    `export default createWorker(fromModules(files));`,
+  ];
+  await writeText(join(directory, "index.js"), `${lines.join("\n")}\n`);
+}
+
+/** The shards of all files of a model, each once. */
+export function shardsOf({ tokenizer, weights, index }: Manifest): StoredFile["shards"] {
+  const all = [tokenizer, weights, ...(index ? [index] : [])].flatMap(({ shards }) => shards);
+  return [...new Map(all.map((shard) => [shard.path, shard])).values()];
+}
+
+/** Writes a file in shards, named by their contents. */
+async function writeStored(folder: string, bytes: Uint8Array): Promise<StoredFile> {
+  const shards: StoredFile["shards"][number][] = [];
+  for (let begin = 0; begin < bytes.length; begin += SHARD_BYTES) {
+    const part = bytes.subarray(begin, begin + SHARD_BYTES);
+    const digest = sha256(part);
+    const path = `${digest.slice(0, 32)}.bin`;
+    await writeFileAtomic(join(folder, path), part);
+    shards.push({ path, bytes: part.length, sha256: digest });
+  }
+  return { bytes: bytes.length, shards };
+}
+
+function sha256(bytes: Uint8Array): string {
+  return createHash("sha256").update(bytes).digest("hex");
+}
+
+function relativePath(directory: string, file: URL): string {
+  const path = relative(resolve(directory), fileURLToPath(file)).split(sep).join("/");
+  return path.startsWith(".") ? path : `./${path}`;
 }
 
 function json(value: unknown): Uint8Array {
   return new TextEncoder().encode(JSON.stringify(value));
 }
 
+function writeText(path: string, text: string): Promise<void> {
+  return writeFileAtomic(path, new TextEncoder().encode(text));
+}
+
 /** A name that Cloudflare takes: lower-case letters, digits and dashes. */
-function workerName(name: string): string {
+export function workerName(name: string): string {
   const dashed = basename(name)
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-");
   return dashed.slice(0, 54).replaceAll(/^-|-$/g, "") || "simcse-edge";
-}
-
-/**
- * Runs a Worker project in workerd, Cloudflare's runtime, without a network or an account, and returns once its model is
- * loaded. Without a `port` a free one is chosen. `variables` are set for this run only: without any the Worker lets nobody in. Only
- * the Worker's errors are printed.
- * @throws Error when wrangler is not installed, the port is taken, or the Worker cannot be built or loaded
- */
-export async function startWorker(
-  directory: string,
-  { port, variables = {} }: { port?: number; variables?: Readonly<Record<string, string>> } = {},
-): Promise<RunningWorker> {
-  if (port !== undefined) await expectFree(port);
-  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
-  process.env["WRANGLER_SEND_METRICS"] ??= "false";
-  const { unstable_DevEnv: DevEnv } = await import("wrangler").catch((cause: unknown) => {
-    throw new Error("running a Worker needs wrangler; run `npm install wrangler`", { cause });
-  });
-
-  // What wrangler's stable test harness is made of, which however takes no port.
-  const environment = new DevEnv();
-  try {
-    const running = new Promise<void>((resolvePromise, reject) => {
-      const fail = (event: { reason?: string; message?: string; cause?: unknown }): void => {
-        const reason = event.reason ?? event.message ?? "unknown reason";
-        reject(new Error(`${directory}: the Worker cannot run: ${reason}`, { cause: event.cause }));
-      };
-      environment.on("error", fail).on("buildFailed", fail);
-      environment.once("reloadComplete", () => resolvePromise());
-    });
-    running.catch(() => undefined); // it may fail before it is awaited
-    const worker = await environment.startWorker({
-      config: join(directory, "wrangler.jsonc"),
-      bindings: Object.fromEntries(
-        Object.entries(variables).map(([key, value]) => [key, { type: "plain_text", value }]),
-      ),
-      dev: {
-        server: { hostname: "127.0.0.1", port: port ?? 0 },
-        inspector: false,
-        watch: false,
-        persist: false,
-        logLevel: "error",
-      },
-    });
-    await running;
-    const { origin } = await worker.url;
-    const signal = AbortSignal.timeout(START_TIMEOUT);
-    const health = await fetch(`${origin}/health`, { signal });
-    if (!health.ok) throw new Error(`${directory}: the Worker cannot load: ${await health.text()}`);
-    await health.body?.cancel();
-    return { url: origin, close: () => environment.teardown() };
-  } catch (error) {
-    await environment.teardown();
-    throw error;
-  }
-}
-
-async function expectFree(port: number): Promise<void> {
-  const server = createServer().listen(port, "127.0.0.1");
-  try {
-    await once(server, "listening");
-  } catch (cause) {
-    throw new Error(`port ${port} cannot be used; choose another`, { cause });
-  }
-  await new Promise((done) => server.close(done));
 }

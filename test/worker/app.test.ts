@@ -4,7 +4,7 @@ import { truncate } from "../../src/quantize/embeddings.ts";
 import { FlatIndex } from "../../src/search/flat-index.ts";
 import { type Encoder, SentenceModel } from "../../src/simcse.ts";
 import { type App, createApp } from "../../worker/app.ts";
-import { type FetchAsset, loadService, type Service } from "../../worker/service.ts";
+import { type Service, serviceLoader } from "../../worker/service.ts";
 import {
   assetsOf,
   makeTinyProject,
@@ -20,7 +20,7 @@ let app: App;
 
 beforeAll(async () => {
   project = await makeTinyProject();
-  service = await loadService(assetsOf(project.directory), await compileKernels("edge"));
+  service = await serviceLoader(assetsOf(project.directory), await compileKernels("edge"))();
   app = createApp(() => Promise.resolve(service), OPEN);
 });
 afterAll(() => project.remove());
@@ -287,11 +287,7 @@ describe("the page", () => {
     for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
       expect([path, (await site.request(path)).status]).toEqual([path, 200]);
     }
-    for (const path of [
-      "/model/config.json",
-      "/model/model.safetensors",
-      "/search/index.safetensors",
-    ]) {
+    for (const path of ["/model/manifest.json", "/search/index.safetensors"]) {
       expect([path, (await site.request(path)).status]).toEqual([path, 404]);
     }
   });
@@ -325,19 +321,6 @@ describe("loading", () => {
     logged.mockRestore();
   });
 
-  it("names a file that is absent, and does without an index", async () => {
-    const module = await compileKernels("edge");
-    const assets = assetsOf(project.directory);
-    const without =
-      (absent: string): FetchAsset =>
-      (path) =>
-        assets(path.startsWith(absent) ? "/absent" : path);
-    await expect(loadService(without("/model/tokenizer.json"), module)).rejects.toThrow(
-      "/model/tokenizer.json: absent",
-    );
-    expect((await loadService(without("/search/"), module)).index).toBeUndefined();
-  });
-
   it("takes an index of fewer dimensions", async () => {
     const module = await compileKernels("edge");
     const index = new FlatIndex(module, 16, "int8");
@@ -348,24 +331,5 @@ describe("loading", () => {
     const small = createApp(() => Promise.resolve({ ...service, index }), OPEN);
     const response = await post("/search", { query: SENTENCES[4], top_k: 1 }, small);
     expect(await response.json()).toMatchObject({ results: [{ id: 4 }] });
-  });
-
-  it("refuses an index of more dimensions, and a tokenizer of another model", async () => {
-    const module = await compileKernels("edge");
-    const assets = assetsOf(project.directory);
-    const swap =
-      (from: string, change: (text: string) => BodyInit | Promise<BodyInit>): FetchAsset =>
-      async (path) => {
-        const response = await assets(path);
-        return path === from ? new Response(await change(await response.text())) : response;
-      };
-    const large = swap("/search/index.safetensors", () => new FlatIndex(module, 128).serialize());
-    await expect(loadService(large, module)).rejects.toThrow(
-      "/search/index.safetensors: 128 dimensions, but the model's vectors have only 64",
-    );
-    const crowded = swap("/model/tokenizer.json", (text) =>
-      text.replace(/"vocab": *\{/, `$&"extra":9999,`),
-    );
-    await expect(loadService(crowded, module)).rejects.toThrow("they do not belong together");
   });
 });

@@ -1,7 +1,7 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
-import { type RunningWorker, startWorker } from "../../src/node/worker-project.ts";
+import { type RunningWorker, startWorker } from "../../src/node/worker-run.ts";
 import { makeTinyProject, SENTENCES, type TinyProject } from "./tiny-model.ts";
 
 const executablePath = [

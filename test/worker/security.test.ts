@@ -5,7 +5,7 @@ import { hashOf, makeKey } from "../../src/node/keys.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { SentenceModel } from "../../src/simcse.ts";
 import { type App, createApp } from "../../worker/app.ts";
-import { loadService, type Service } from "../../worker/service.ts";
+import { type Service, serviceLoader } from "../../worker/service.ts";
 import { settingsOf } from "../../worker/settings.ts";
 import { assetsOf, makeTinyProject, type TinyProject } from "./tiny-model.ts";
 
@@ -14,7 +14,7 @@ let service: Service;
 
 beforeAll(async () => {
   project = await makeTinyProject();
-  service = await loadService(assetsOf(project.directory), await compileKernels("edge"));
+  service = await serviceLoader(assetsOf(project.directory), await compileKernels("edge"))();
 });
 afterAll(() => project.remove());
 

@@ -2,8 +2,8 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { FetchAsset } from "../../worker/service.ts";
 import { type Settings, settingsOf } from "../../worker/settings.ts";
+import type { FetchAsset } from "../../worker/weights.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { planParameters } from "../../src/model/parameters.ts";
 import { storeWeights } from "../../src/model/weights.ts";
@@ -84,10 +84,11 @@ export async function makeTinyProject(): Promise<TinyProject> {
   const folder = join(directory, "model");
   await writeTinyModel(folder, "int8");
 
-  const model = await openModel(await readModelFolder(folder));
+  const files = await readModelFolder(folder);
+  const model = await openModel(files);
   const index = new FlatIndex(await compileKernels("edge"), model.encoder.dimension);
   index.add(SENTENCES, model.encode(SENTENCES));
-  await writeWorkerProject(directory, { model: folder, index: await index.serialize() });
+  await writeWorkerProject(directory, { model: files, index: await index.serialize() });
   const remove = (): Promise<void> => rm(directory, { recursive: true, force: true });
   return { directory, model, remove };
 }
