@@ -83,7 +83,7 @@ export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
     throw new FormatError(`${MANIFEST}: ${bytes.length} bytes, above ${MOST_MANIFEST_BYTES}`);
   }
   const { issues, output } = v.safeParse(ManifestSchema, parseJson(bytes, MANIFEST));
-  if (!issues) return output as Manifest;
+  if (!issues) return output;
   const [issue] = issues;
   const path = v.getDotPath(issue) ?? "";
   throw new FormatError(`${MANIFEST}: ${path}: ${issue.message}; deploy the model again`);

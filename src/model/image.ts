@@ -69,5 +69,5 @@ export function imageTarget(
   if (image.bytes < least || image.bytes > buffer.byteLength - ARENA_BASE) {
     throw new FormatError(`${file}: expected ${least} bytes of weights, found ${image.bytes}`);
   }
-  return new Uint8Array(buffer as ArrayBuffer, ARENA_BASE, image.bytes);
+  return new Uint8Array(buffer, ARENA_BASE, image.bytes);
 }

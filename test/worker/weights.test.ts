@@ -91,10 +91,7 @@ it.each([
   ["a byte less", (bytes: Uint8Array) => bytes.slice(1), "was it cut off?"],
   ["a byte more", (bytes: Uint8Array) => Uint8Array.of(...bytes, 0), "longer than the"],
 ])("weights with %s are refused", async (_, change, message) => {
-  const damaged = withBytes(
-    weightsPath(),
-    change(await bytesOf(weightsPath())) as Uint8Array<ArrayBuffer>,
-  );
+  const damaged = withBytes(weightsPath(), change(await bytesOf(weightsPath())));
   await expect(serviceLoader(damaged, module)()).rejects.toThrow(
     `${weightsPath()}: ${message}`.split(": ")[1],
   );
