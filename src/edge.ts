@@ -1,5 +1,5 @@
 /** The API where there are no folders: Workers, browsers, Deno. */
-import { FormatError } from "./errors.ts";
+import { parseJson } from "./files/json.ts";
 import { parseSafetensors } from "./files/safetensors.ts";
 import { parseConfig } from "./model/config.ts";
 import { allocateEncoders, SentenceEncoder } from "./model/sentence-encoder.ts";
@@ -30,11 +30,8 @@ export class SimCSE extends SentenceModel {
     options: ModelOptions = {},
   ): Promise<SimCSE> {
     return Promise.resolve().then(() => {
-      const config = configure(
-        parseConfig(parseJson(files, "config.json"), "config.json"),
-        options,
-      );
-      const tokenizer = new Tokenizer(parseJson(files, "tokenizer.json"));
+      const config = configure(parseConfig(readJson(files, "config.json"), "config.json"), options);
+      const tokenizer = new Tokenizer(readJson(files, "tokenizer.json"));
       const { tensors } = parseSafetensors(files["model.safetensors"], "model.safetensors");
       const memory = allocateEncoders(kernels, config, tensors, "model.safetensors");
       return new SimCSE(new SentenceEncoder(kernels, config, memory), tokenizer, kernels);
@@ -42,10 +39,6 @@ export class SimCSE extends SentenceModel {
   }
 }
 
-function parseJson(files: ModelFiles, name: keyof ModelFiles): object {
-  try {
-    return JSON.parse(new TextDecoder().decode(files[name])) as object;
-  } catch (cause) {
-    throw new FormatError(`${name}: expected JSON; ${(cause as Error).message}`, { cause });
-  }
+function readJson(files: ModelFiles, name: keyof ModelFiles): object {
+  return parseJson(files[name], name, "a file of a model") as object;
 }

@@ -1,7 +1,7 @@
 /** What every entry of the package has: the API without folders, threads and other things of one runtime. */
 export { toAiSdk, type AiSdkEmbeddingModel } from "./adapters/ai-sdk.ts";
 export { toLangChain, type LangChainEmbeddings } from "./adapters/langchain.ts";
-export { FormatError } from "./errors.ts";
+export { FileError, FormatError, HubError } from "./errors.ts";
 export type { EncoderConfig, InferencePooling, ModelConfig, Module } from "./model/config.ts";
 export {
   calibrate,

@@ -3,6 +3,7 @@
  * a JSON header of dtype, shape and byte range by tensor, then the data without holes.
  */
 import { FormatError } from "../errors.ts";
+import { duplicateKey } from "./json.ts";
 
 const ELEMENT_BYTES = {
   F64: 8,
@@ -187,7 +188,8 @@ export function serializeSafetensors(
  * @throws FormatError for a tensor of integers, under the `name` given
  */
 export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Array<ArrayBuffer> {
-  const { buffer } = new Uint8Array(tensor.data); // a copy, as the file's bytes may not be aligned
+  // A copy, as the file's bytes may not be aligned.
+  const { buffer } = new Uint8Array(tensor.data);
   switch (tensor.dtype) {
     case "F32":
       return new Float32Array(buffer);
@@ -227,28 +229,6 @@ function parseHeader(bytes: Uint8Array, fail: (problem: string) => never): Recor
   const twice = duplicateKey(json);
   if (twice !== undefined) return fail(`${twice}: the header has this key twice`);
   return header as Record<string, unknown>;
-}
-
-/** The first key that some object of a valid JSON text has twice; `JSON.parse` would keep the last without a word. */
-function duplicateKey(json: string): string | undefined {
-  const open: Set<string>[] = []; // keys of the objects and (none) of the arrays around the position
-  for (let i = 0; i < json.length; i++) {
-    const c = json[i];
-    if (c === "{" || c === "[") open.push(new Set());
-    else if (c === "}" || c === "]") open.pop();
-    else if (c === '"') {
-      const begin = i++;
-      while (json[i] !== '"') i += json[i] === "\\" ? 2 : 1;
-      let next = i + 1;
-      while (/\s/.test(json[next]!)) next++;
-      if (json[next] !== ":") continue;
-      const key = JSON.parse(json.slice(begin, i + 1)) as string;
-      const keys = open.at(-1)!;
-      if (keys.has(key)) return key;
-      keys.add(key);
-    }
-  }
-  return undefined;
 }
 
 /** A value of the header for an error: short, whatever the file holds. */

@@ -105,6 +105,9 @@ export function trainablePooling(config: ModelConfig, name: string): Pooling {
   return found ?? refuse(`pooling ${JSON.stringify(config.pooling)}`, poolings);
 }
 
+/** No encoder of this family has a tenth of it. */
+const MOST_LAYERS = 1024;
+
 /**
  * Refuses a shape the kernels cannot run, before any memory exists. `name` says whose configuration it is.
  * @throws RangeError naming the field, its value and one that would do
@@ -123,6 +126,12 @@ export function validateEncoder(c: EncoderConfig, name: string): void {
     if (!Number.isInteger(value) || value < 1) {
       throw new RangeError(`${name}: ${field} must be a whole number from 1, found ${value}`);
     }
+  }
+  // Planned layer by layer: a file that claims more would only keep us planning.
+  if (c.numLayers > MOST_LAYERS) {
+    throw new RangeError(
+      `${name}: num_hidden_layers must be at most ${MOST_LAYERS}, found ${c.numLayers}`,
+    );
   }
   if (c.hiddenSize % c.numHeads !== 0) {
     const below = Math.floor(c.hiddenSize / c.numHeads) * c.numHeads;

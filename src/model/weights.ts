@@ -86,9 +86,9 @@ export function loadWeights(
     }
     if (dtype === "F32") {
       const values = toFloat32(stored, `${name} in ${file}`);
-      new Float32Array(buffer, ptr, size(shape)).set(
-        values.subarray(longer ? ROBERTA_UNUSED * cols! : 0),
-      );
+      const loaded = new Float32Array(buffer, ptr, size(shape));
+      loaded.set(values.subarray(longer ? ROBERTA_UNUSED * cols! : 0));
+      checkFinite(loaded, name, file);
     } else if (stored.dtype === dtype) {
       new Uint8Array(buffer, ptr, stored.data.length).set(stored.data);
       if (dtype === "I32") checkRows(new Int32Array(buffer, ptr, size(shape)), named, name, file);
@@ -96,6 +96,15 @@ export function loadWeights(
       throw new FormatError(`${name}: expected ${dtype}, found ${stored.dtype} in ${file}`);
     }
   }
+}
+
+/** One NaN among the weights would be in every vector. */
+function checkFinite(values: Float32Array, name: string, file: string): void {
+  let sum = 0; // in double precision, where no sum of floats overflows
+  for (let i = 0; i < values.length; i++) sum += values[i]!;
+  if (Number.isFinite(sum)) return;
+  const at = values.findIndex((x) => !Number.isFinite(x));
+  throw new FormatError(`${name}[${at}]: expected a number, found ${values[at]} in ${file}`);
 }
 
 /** No kernel checks whether a token of a static model has a row of the table. */

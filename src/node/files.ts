@@ -2,13 +2,14 @@
 import { randomBytes } from "node:crypto";
 import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { FileError } from "../errors.ts";
 
 const TEMPORARY = /\.tmp-(\d+)-[0-9a-f]{8}$/;
 
 /**
  * Writes a file under a temporary name in its folder and renames it once the disk has it, so `path` holds the old bytes or
  * the new ones, never a part. On an error the temporary file is gone and `path` untouched.
- * @throws Error naming the path, the bytes and the remedy; what `contents` throws goes through as it is
+ * @throws FileError naming the path, the bytes and the remedy; what `contents` throws goes through as it is
  */
 export async function writeFileAtomic(
   path: string,
@@ -57,7 +58,7 @@ export async function sweepTemporary(folder: string): Promise<string[]> {
 
 /**
  * Reads a file; `what` says what it should hold, as in "the weights of a model".
- * @throws Error naming the path and `what` if there is no such file
+ * @throws FileError naming the path and `what` if there is no such file
  */
 export async function readFileOr(path: string, what: string): Promise<Buffer<ArrayBuffer>> {
   try {
@@ -69,7 +70,7 @@ export async function readFileOr(path: string, what: string): Promise<Buffer<Arr
         : code(error) === "EISDIR"
           ? "is a folder"
           : `cannot be read (${(error as Error).message})`;
-    throw new Error(`${path} ${problem}; expected ${what}`, { cause: error });
+    throw new FileError(`${path} ${problem}; expected ${what}`, { cause: error });
   }
 }
 
@@ -100,19 +101,19 @@ function explain(error: unknown, path: string, bytes: number): unknown {
       return error;
     case "ENOSPC":
     case "EDQUOT":
-      return new Error(`disk full: ${writing}; free space and resume`, options);
+      return new FileError(`disk full: ${writing}; free space and resume`, options);
     case "EACCES":
     case "EPERM":
     case "EROFS":
-      return new Error(
+      return new FileError(
         `no permission: ${writing}; make ${dirname(path)} writable or choose another folder`,
         options,
       );
     case "ENOENT":
     case "ENOTDIR":
-      return new Error(`no folder ${dirname(path)}: ${writing}; create it first`, options);
+      return new FileError(`no folder ${dirname(path)}: ${writing}; create it first`, options);
     default:
-      return new Error(`failed: ${writing}; ${(error as Error).message}`, options);
+      return new FileError(`failed: ${writing}; ${(error as Error).message}`, options);
   }
 }
 

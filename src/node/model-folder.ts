@@ -5,6 +5,7 @@
 import { mkdir } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
+import { parseJson } from "../files/json.ts";
 import {
   parseSafetensors,
   serializeSafetensors,
@@ -37,14 +38,7 @@ export interface ModelFolder {
 
 /** Reads a JSON file. */
 export async function readJson(path: string, what: string): Promise<object> {
-  const text = new TextDecoder().decode(await readFileOr(path, what));
-  try {
-    return JSON.parse(text) as object;
-  } catch (cause) {
-    throw new FormatError(`${path}: expected ${what} as JSON; ${(cause as Error).message}`, {
-      cause,
-    });
-  }
+  return parseJson(await readFileOr(path, what), path, what) as object;
 }
 
 /**

@@ -112,20 +112,39 @@ function openBytes(file: string): AsyncIterable<Buffer> {
   return stream.pipe(decompressed);
 }
 
-/** Lines with their numbers, without their ends and a byte-order mark. */
-async function* lines(
+/**
+ * Lines with their numbers, without their ends (\n or \r\n) and a byte-order mark. Only what has been read and not yet taken
+ * is in memory.
+ * @throws as `readText`, and FormatError for what is too long to be a line
+ */
+export async function* lines(
   file: string,
   expected: string,
 ): AsyncGenerator<{ text: string; line: number }> {
-  let rest = "";
+  let parts: string[] = []; // of a line that has not ended: joined once, however many chunks it has
+  let length = 0;
   let line = 0;
   for await (const chunk of readText(file, expected)) {
-    const parts = (rest + chunk).split("\n");
-    rest = parts.pop()!;
-    for (const part of parts) yield { text: part.replace(/\r$/, ""), line: ++line };
+    const pieces = chunk.split("\n");
+    for (const [i, piece] of pieces.entries()) {
+      if (i > 0) {
+        yield { text: parts.join("").replace(/\r$/, ""), line: ++line };
+        parts = [];
+        length = 0;
+      }
+      parts.push(piece);
+      length += piece.length;
+    }
+    if (length <= LONGEST_LINE) continue;
+    throw new FormatError(
+      `${file}: expected lines of at most ${LONGEST_LINE} characters, found a longer one; is it text?`,
+    );
   }
-  if (rest !== "") yield { text: rest.replace(/\r$/, ""), line: ++line };
+  if (length > 0) yield { text: parts.join("").replace(/\r$/, ""), line: ++line };
 }
+
+/** No text of a line is as long, but what a small compressed file becomes may be. */
+const LONGEST_LINE = 1 << 24;
 
 /** Opens a file as text, whatever its name: one sentence a line, blank lines between documents. */
 export function openText(file: string): RowFile {
@@ -285,23 +304,39 @@ async function jsonRows(file: string, wanted: readonly string[] | undefined): Pr
   return { columns, rows: rows() };
 }
 
+/** A page of Parquet is a megabyte or so; one that claims more than this is a bomb. */
+const LARGEST_PAGE = 64 << 20;
+
 async function parquetRows(file: string, wanted: readonly string[] | undefined): Promise<RowFile> {
+  const refuse = (cause: unknown): never => {
+    if (cause instanceof FormatError) throw cause;
+    throw new FormatError(
+      `${file}: expected Parquet with columns of strings; ${(cause as Error).message}`,
+      { cause },
+    );
+  };
+  const limit = (size: number): { maxOutputLength: number } => ({
+    maxOutputLength: Math.min(Math.max(size, 1), LARGEST_PAGE),
+  });
   try {
     const source = await asyncBufferFromFile(file);
     const metadata = await parquetMetadataAsync(source);
     const names = metadata.schema.slice(1).map(({ name }) => name);
     const columns = chooseColumns(file, names, wanted);
     const compressors = {
-      GZIP: (bytes: Uint8Array) => gunzipSync(bytes),
-      BROTLI: (bytes: Uint8Array) => brotliDecompressSync(bytes),
-      ZSTD: (bytes: Uint8Array) => zstdDecompressSync(bytes),
+      GZIP: (bytes: Uint8Array, size: number) => gunzipSync(bytes, limit(size)),
+      BROTLI: (bytes: Uint8Array, size: number) => brotliDecompressSync(bytes, limit(size)),
+      ZSTD: (bytes: Uint8Array, size: number) => zstdDecompressSync(bytes, limit(size)),
     };
     const total = Number(metadata.num_rows);
     async function* rows(): AsyncGenerator<Row> {
       for (let rowStart = 0; rowStart < total; rowStart += WINDOW) {
         const rowEnd = Math.min(total, rowStart + WINDOW);
         const options = { file: source, metadata, columns: [...columns], compressors };
-        const window = await parquetReadObjects({ ...options, rowStart, rowEnd });
+        const window = await parquetReadObjects({ ...options, rowStart, rowEnd }).catch(refuse);
+        if (window.length !== rowEnd - rowStart) {
+          refuse(new Error(`rows end at ${rowStart + window.length} of ${total}`));
+        }
         for (const [i, object] of window.entries()) {
           const line = rowStart + i + 1;
           const cells = columns.map((name) => textOf(object[name], `${file}:${line}: ${name}`));
@@ -311,11 +346,7 @@ async function parquetRows(file: string, wanted: readonly string[] | undefined):
     }
     return { columns, rows: rows() };
   } catch (cause) {
-    if (cause instanceof FormatError) throw cause;
-    throw new FormatError(
-      `${file}: expected Parquet with columns of strings; ${(cause as Error).message}`,
-      { cause },
-    );
+    return refuse(cause);
   }
 }
 

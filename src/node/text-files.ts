@@ -1,6 +1,6 @@
 /** Texts that come one by one, of files or stdin: plain text, JSON objects, or a column of a table. */
 import { FormatError } from "../errors.ts";
-import { openRows, readText } from "./rows.ts";
+import { lines, openRows } from "./rows.ts";
 
 /** A text, and whatever else its line says. */
 export interface TextRecord {
@@ -17,13 +17,7 @@ const TABLE = /\.(?:csv|tsv|parquet)(?:\.gz|\.zst)?$/;
  * @throws Error for a file that cannot be read, FormatError for one that is not UTF-8
  */
 export async function* readLines(file: string): AsyncGenerator<string> {
-  let rest = "";
-  for await (const chunk of readText(file, "expected UTF-8 text with one text a line")) {
-    const lines = (rest + chunk).split("\n");
-    rest = lines.pop()!;
-    for (const line of lines) yield line.replace(/\r$/, "");
-  }
-  if (rest !== "") yield rest.replace(/\r$/, "");
+  for await (const { text } of lines(file, "expected UTF-8 text with one text a line")) yield text;
 }
 
 /**

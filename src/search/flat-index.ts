@@ -301,6 +301,11 @@ export class FlatIndex {
         `${file}: damaged: expected sha256 ${sha256}, found ${sum}; build the index again`,
       );
     }
+    if (!(/^\d{1,4}$/.test(dimension) && +dimension >= 1 && +dimension <= MOST_DIMENSIONS)) {
+      throw new FormatError(
+        `${file}: expected a dimension from 1 to ${MOST_DIMENSIONS}, found ${JSON.stringify(dimension.slice(0, 20))}`,
+      );
+    }
     const index = new FlatIndex(kernels, Number(dimension), precision);
     const items = parseItems(tensors.get("items"), file);
     index.#rows.fromTensors(items.length, tensors, file);

@@ -190,10 +190,15 @@ export class Rows {
     if (this.#layout.floats) {
       const vectors = find("vectors", "F32", rows, this.dimension);
       this.reserve(rows);
-      for (let i = 0; i < rows; i++) this.write(i, new Float32Array(row(vectors, i).buffer));
+      for (let i = 0; i < rows; i++) {
+        const vector = new Float32Array(row(vectors, i).buffer);
+        expectFinite(vector, `vectors[${i}]`, file);
+        this.write(i, vector);
+      }
     } else {
       const codes = find("codes", "I8", rows, this.dimension);
       const scales = find("scales", "F32", rows);
+      expectFinite(new Float32Array(scales.slice().buffer), "scales", file);
       this.reserve(rows);
       for (let i = 0; i < rows; i++) {
         this.#bytes("codes", i).set(row(codes, i));
@@ -213,6 +218,12 @@ export class Rows {
     const length = count * (dtype === "I8" ? 1 : 4);
     return new Uint8Array(this.#memory.buffer, this.#address(part, row), length);
   }
+}
+
+function expectFinite(values: Float32Array, name: string, file: string): void {
+  const at = values.findIndex((x) => !Number.isFinite(x));
+  if (at < 0) return;
+  throw new FormatError(`${name}: component ${at} is ${values[at]}, expected a number in ${file}`);
 }
 
 type Entries = [Part, { readonly dtype: ElementType; readonly count: number }][];

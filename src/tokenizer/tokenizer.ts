@@ -74,7 +74,7 @@ export class Tokenizer {
     let size = 0;
     for (const id of this.#inner.get_vocab().values()) size = Math.max(size, id + 1);
     this.vocabSize = size;
-    const frame = this.#inner.encode("").ids;
+    const frame = this.#tried();
     this.#framed = frame.length > 0 || !isTemplate(json);
     this.padId = this.#special("[PAD]", "<pad>");
     this.unkId = this.#special("[UNK]", "<unk>");
@@ -135,6 +135,19 @@ export class Tokenizer {
     const { ids, tokens } = this.#inner.encode(text, { add_special_tokens: special });
     const added = this.#inner.get_added_tokens_decoder();
     return ids.map((id, i) => ({ id, text: tokens[i]!, special: added.get(id)?.special ?? false }));
+  }
+
+  /** What the empty text becomes, once a text has gone through every part: they fail on use, not when they are made. */
+  #tried(): number[] {
+    try {
+      this.#inner.encode("A text, once.");
+      return this.#inner.encode("").ids;
+    } catch (cause) {
+      throw new FormatError(
+        `tokenizer.json: expected one that encodes a text; ${(cause as Error).message}`,
+        { cause },
+      );
+    }
   }
 
   #special(bert: string, roberta: string): number {
