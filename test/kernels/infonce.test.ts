@@ -220,6 +220,51 @@ describe.each(TARGETS)("%s: infoNceBackward", (target) => {
   });
 });
 
+describe.each(TARGETS)("%s: InfoNCE at temperature 0.001", (target) => {
+  const cold = [
+    shape(9, 12, { temperature: 1e-3 }),
+    shape(9, 12, { temperature: 1e-3, hard: true, weight: 1, symmetric: true }),
+  ];
+
+  it.each(cold)("equals the oracle as closely as float32 cosines can, $name", (c) => {
+    const { loss, logits, logSumExp } = infoNce(anchorsOf(c), keysOf(c), c);
+    const found = run(target, forward(c));
+    expect(Math.max(...logits.map(Math.abs))).toBeGreaterThan(500); // exp of it is no float32
+    expectClose(
+      { loss: found.loss, logSumExp: found.logSumExp },
+      { loss, logSumExp },
+      { absolute: 3e-4, relative: 3e-7 },
+    );
+  });
+
+  it.each(cold)("has the gradient of the oracle to 1e-3 of its largest element, $name", (c) => {
+    const anchors = Float64Array.from(anchorsOf(c));
+    const keys = Float64Array.from(keysOf(c));
+    const loss = (): number => infoNce(anchors, keys, c).loss[0]!;
+    const dAnchors = centralDifferences(loss, anchors);
+    const dKeys = centralDifferences(loss, keys);
+    const largest = Math.max(...dAnchors.map(Math.abs), ...dKeys.map(Math.abs));
+    expectClose(run(target, backward(c)), { dAnchors, dKeys }, { absolute: 1e-3 * largest });
+  });
+
+  it("has loss 0 and no gradient for pairs that agree, and stays finite for pairs that oppose", () => {
+    const c = cold[0]!;
+    const anchors = anchorsOf(c);
+    const agreeing = run(target, forward(c, anchors, anchors));
+    expectClose({ loss: agreeing.loss }, { loss: [0] }, { absolute: 1e-6 });
+    const none = run(target, backward(c, anchors, anchors));
+    for (const { values } of Object.values(none)) {
+      expect(Math.max(...values.map(Math.abs))).toBeLessThan(1e-3);
+    }
+    const opposite = anchors.map((v) => -v);
+    const { loss } = infoNce(anchors, opposite, c);
+    const found = run(target, forward(c, anchors, opposite));
+    expectClose({ loss: found.loss }, { loss }, { absolute: 1e-3 });
+    const { dAnchors, dKeys } = run(target, backward(c, anchors, opposite));
+    expect([...dAnchors.values, ...dKeys.values].every(Number.isFinite)).toBe(true);
+  });
+});
+
 describe("node: InfoNCE by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     const cases = [
