@@ -1,25 +1,24 @@
 import { join } from "node:path";
 import { type Command, Option } from "commander";
-import { FormatError, UsageError } from "../errors.ts";
+import { UsageError } from "../errors.ts";
 import { evaluatePairs } from "../evaluate/measures.ts";
-import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
-import { sha256Hex, sha256HexOfParts } from "../files/checksum.ts";
+import type { GradedPair } from "../evaluate/pairs.ts";
+import { sha256HexOfParts } from "../files/checksum.ts";
 import { type ModelConfig, trainablePooling } from "../model/config.ts";
 import { foldStatic, loadWeights, storeWeights } from "../model/weights.ts";
-import { readFileOr } from "../node/files.ts";
 import {
   type ModelFolder,
   openModel,
   readModelFolder,
   writeModelFolder,
 } from "../node/model-folder.ts";
-import { openRows, openText } from "../node/rows.ts";
 import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
 import { size } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
-import { BatchOrder, readSource, Sequences, type Source, stepsPerEpoch } from "../train/data.ts";
+import { AUGMENTATIONS } from "../train/augment.ts";
+import { BatchOrder, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
 import { SIMILARITIES, type Similarity } from "../train/step.ts";
@@ -32,6 +31,7 @@ import {
 import { applyConfigFile } from "./config-file.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
+import { readAugmentation, readData, readDev, sentenceLengths } from "./train-data.ts";
 
 export interface TrainOptions {
   readonly model: string;
@@ -57,6 +57,8 @@ export interface TrainOptions {
   readonly attentionDropout?: number;
   /** False trains without any. */
   readonly dropout?: boolean;
+  /** What makes the positives of one-column files differ: see `AUGMENTATIONS`. */
+  readonly augment?: string;
   readonly maxGradientNorm: number;
   readonly ema?: number;
   readonly chunkSize?: number;
@@ -88,11 +90,9 @@ export async function train(options: TrainOptions): Promise<RunState> {
     );
   }
   const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
-  const { sentences, sources } = await readData(
-    options,
-    new Tokenizer(folder.tokenizerJson),
-    config.table?.ignoredId,
-  );
+  const tokenizer = new Tokenizer(folder.tokenizerJson);
+  const { sentences, sources } = await readData(options, tokenizer, config.table?.ignoredId);
+  const { augmentation, name } = await readAugmentation(options, tokenizer, sources);
   const dev = await readDev(options);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
   const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(sources, batchSize));
@@ -131,6 +131,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     corpus: await sha256HexOfParts(
       [sentences.values, ...sources.flatMap(({ data }) => data)].map(bytes),
     ),
+    ...(name !== undefined && { augmentation: name }),
     shares: sources.map(({ share }) => (Number.isNaN(share) ? null : share)),
     evaluation: dev && {
       dev: dev.sha256,
@@ -138,7 +139,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       patience: options.patience ?? 0,
     },
   };
-  const order = new BatchOrder(sentences, sources, batchSize, options.seed);
+  const order = new BatchOrder(sentences, sources, batchSize, options.seed, augmentation);
   if (options.dryRun) return rehearse(run, order, folder, options.threads);
 
   const output = await RunFolder.open(options.output);
@@ -321,82 +322,6 @@ function withDropout(
   };
 }
 
-/** Reads and tokenizes all files, and says what became of their rows. */
-async function readData(
-  { train: files = [], corpus, columns, neighbours, maxLength }: TrainOptions,
-  tokenizer: Tokenizer,
-  ignoredId: number | undefined,
-): Promise<{ sentences: Sequences; sources: Source[] }> {
-  const inputs = files.map((text) => {
-    const [, file = text, share] = /^(.+):(\d*\.?\d+)$/.exec(text) ?? [];
-    if (share !== undefined && !(Number(share) > 0)) {
-      throw new UsageError(`--train ${text}: expected a share above 0, or none`);
-    }
-    return { name: file, share, open: () => openRows(file, columns) };
-  });
-  if (corpus !== undefined) {
-    inputs.push({ name: corpus, share: undefined, open: async () => openText(corpus) });
-  }
-  if (inputs.length === 0) {
-    throw new UsageError(
-      "nothing to train on; give one or more --train <file>, or --corpus <file>",
-    );
-  }
-  const without = inputs.find(({ share }) => share === undefined);
-  if (without && inputs.some(({ share }) => share !== undefined)) {
-    throw new UsageError(
-      `${without.name}: expected a share (--train ${without.name}:0.5), as another file has one`,
-    );
-  }
-  const sentences = new Sequences();
-  const sources: Source[] = [];
-  for (const { name, share, open } of inputs) {
-    const opened = await open();
-    const { source, report } = await readSource(opened.rows, tokenizer, sentences, {
-      name,
-      maxLength,
-      ...(share !== undefined && { share: Number(share) }),
-      ...(neighbours !== undefined && { neighbours }),
-      ...(ignoredId !== undefined && { ignoredId }),
-    });
-    const { rows, dropped, truncated, duplicates } = report;
-    const named = opened.columns.join(", ");
-    note(
-      `${name}: ${count(rows)} ${named === "" ? "sentences" : `rows (${named})`}; ${count(truncated)} cut to ` +
-        `${maxLength} tokens, ${count(duplicates)} duplicates (never each other's negatives), ${count(dropped)} dropped`,
-    );
-    if (rows < 2) {
-      throw new FormatError(
-        `${name}: expected two or more rows, as one has no negatives, found ${rows} of text`,
-      );
-    }
-    sources.push(source);
-  }
-  return { sentences, sources };
-}
-
-/** The graded pairs to choose weights by. */
-async function readDev({
-  dev,
-  evalEvery,
-  patience,
-}: TrainOptions): Promise<{ pairs: readonly GradedPair[]; sha256: string } | null> {
-  if (dev === undefined) {
-    if (evalEvery === undefined && patience === undefined) return null;
-    throw new UsageError("--eval-every and --patience need graded pairs; give --dev <file>");
-  }
-  const bytes = await readFileOr(dev, "graded sentence pairs");
-  const { pairs } = parsePairs(new TextDecoder().decode(bytes), dev);
-  return { pairs, sha256: await sha256Hex(bytes) };
-}
-
-/** How many different sentences have i tokens. */
-function sentenceLengths(sentences: Sequences, maxLength: number): number[] {
-  const lengths = Array.from({ length: maxLength + 1 }, () => 0);
-  for (let i = 0; i < sentences.size; i++) lengths[sentences.get(i).length]!++;
-  return lengths;
-}
-
 /** Scores weights with the kernels that will serve them. */
 async function evaluate(
   folder: ModelFolder,
@@ -452,6 +377,10 @@ export function addTrain(program: Command): void {
       "--neighbours <k>",
       "positives of one-column files are one of the next k sentences of the document",
       wholeNumber(1),
+    )
+    .option(
+      "--augment <kind>",
+      `changes the positives of one-column files: ${AUGMENTATIONS.join(", ")}`,
     )
     .option("--max-length <n>", "tokens of a sentence, specials included", wholeNumber(3), 32)
     .optionsGroup("Objective:")

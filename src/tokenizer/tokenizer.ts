@@ -150,6 +150,19 @@ export class Tokenizer {
     }
   }
 
+  /** [vocabSize]: 1 for a piece that continues a word: "##ing" in WordPiece, one without the mark of a space elsewhere. */
+  continuations(): Uint8Array {
+    const continues = new Uint8Array(this.vocabSize);
+    const vocabulary = [...this.#inner.get_vocab()];
+    const added = this.#inner.get_added_tokens_decoder();
+    const spaced = vocabulary.some(([piece]) => /^[Ġ▁]./u.test(piece));
+    for (const [piece, id] of vocabulary) {
+      const inside = spaced ? !/^[Ġ▁]/u.test(piece) : piece.startsWith("##");
+      continues[id] = inside && !added.has(id) ? 1 : 0;
+    }
+    return continues;
+  }
+
   #special(bert: string, roberta: string): number {
     const id = this.#inner.token_to_id(bert) ?? this.#inner.token_to_id(roberta);
     if (id !== undefined) return id;

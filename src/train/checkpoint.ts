@@ -20,6 +20,8 @@ export interface RunOptions {
   readonly schedule: Schedule;
   /** SHA-256 of the tokenized corpus. */
   readonly corpus: string;
+  /** What changes the positives of its unsupervised rows, with the SHA-256 of its file; absent if nothing does. */
+  readonly augmentation?: string;
   /** Weights of its sources, in their order; null for one that is drawn as often as it has batches. */
   readonly shares: readonly (number | null)[];
   /** What the weights that stay are chosen by, or null where the last ones stay. */

@@ -2,6 +2,7 @@
  * What a step trains on, as a pure function of (seed, step): sources of rows, and the order in which batches take them.
  */
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { Augmentation } from "./augment.ts";
 import { permutation, RandomStream, STREAM } from "./random.ts";
 
 /**
@@ -86,6 +87,8 @@ export interface Source {
   readonly rows: number;
   /** Sentences that a row of a batch compares: anchor and positive, or also a hard negative. */
   readonly columns: 2 | 3;
+  /** Whether a positive is the sentence itself, so that an augmentation may change it. */
+  readonly unsupervised: boolean;
   /** All that its cells are made of, for a checksum. */
   readonly data: readonly (Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>)[];
   /** Numbers of the sentences of a row, `columns` of them; `random` decides where the source leaves a choice. */
@@ -158,6 +161,7 @@ export async function readSource(
       share,
       rows: anchors.length,
       columns: 2,
+      unsupervised: false,
       data: [numbers, anchors, reach],
       cells(row, random) {
         const anchor = anchors[row]!;
@@ -172,6 +176,7 @@ export async function readSource(
     share,
     rows: total,
     columns: columns === 3 ? 3 : 2,
+    unsupervised: columns === 1,
     data: [numbers],
     cells: (row) =>
       columns === 1
@@ -227,12 +232,21 @@ export class BatchOrder {
   readonly #batchSize: number;
   readonly #seed: number;
   readonly #shares: readonly number[];
+  readonly #augmentation: Augmentation | undefined;
   readonly #orders: { epoch: number; order: Uint32Array }[];
   /** Batches each source gave up to and with step `#counted`. */
   #taken: number[] = [];
   #counted = Infinity;
 
-  constructor(sentences: Sequences, sources: readonly Source[], batchSize: number, seed: number) {
+  /** An augmentation changes the positives of unsupervised sources. */
+  constructor(
+    sentences: Sequences,
+    sources: readonly Source[],
+    batchSize: number,
+    seed: number,
+    augmentation?: Augmentation,
+  ) {
+    this.#augmentation = augmentation;
     this.#sentences = sentences;
     this.#sources = sources;
     this.#batchSize = batchSize;
@@ -255,8 +269,16 @@ export class BatchOrder {
     );
     const numbers = Array.from({ length: source.columns }, (_, c) => rows.map((row) => row[c]!));
     const ids = Int32Array.from(numbers.flat());
+    const sequences = Array.from(ids, (id) => this.#sentences.get(id));
+    if (this.#augmentation && source.unsupervised) {
+      for (let row = 0; row < rows.length; row++) {
+        const own = new RandomStream(this.#seed, STREAM.augment + (row << 8), step);
+        const positive = rows.length + row;
+        sequences[positive] = this.#augmentation(sequences[positive]!, own);
+      }
+    }
     return {
-      sequences: Array.from(ids, (id) => this.#sentences.get(id)),
+      sequences,
       ids,
       columns: source.columns,
       source: source.name,

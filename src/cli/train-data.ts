@@ -1,0 +1,118 @@
+/** What `simcse train` reads before it trains: rows, graded pairs, synonyms. */
+import { FormatError, UsageError } from "../errors.ts";
+import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
+import { sha256Hex } from "../files/checksum.ts";
+import { readFileOr } from "../node/files.ts";
+import { openRows, openText } from "../node/rows.ts";
+import type { Tokenizer } from "../tokenizer/tokenizer.ts";
+import {
+  type Augmentation,
+  parseAugmentation,
+  parseSynonyms,
+  planAugmentation,
+} from "../train/augment.ts";
+import { readSource, Sequences, type Source } from "../train/data.ts";
+import { count, note } from "./terminal.ts";
+import type { TrainOptions } from "./train.ts";
+
+/** Reads and tokenizes all files, and says what became of their rows. */
+export async function readData(
+  { train: files = [], corpus, columns, neighbours, maxLength }: TrainOptions,
+  tokenizer: Tokenizer,
+  ignoredId: number | undefined,
+): Promise<{ sentences: Sequences; sources: Source[] }> {
+  const inputs = files.map((text) => {
+    const [, file = text, share] = /^(.+):(\d*\.?\d+)$/.exec(text) ?? [];
+    if (share !== undefined && !(Number(share) > 0)) {
+      throw new UsageError(`--train ${text}: expected a share above 0, or none`);
+    }
+    return { name: file, share, open: () => openRows(file, columns) };
+  });
+  if (corpus !== undefined) {
+    inputs.push({ name: corpus, share: undefined, open: async () => openText(corpus) });
+  }
+  if (inputs.length === 0) {
+    throw new UsageError(
+      "nothing to train on; give one or more --train <file>, or --corpus <file>",
+    );
+  }
+  const without = inputs.find(({ share }) => share === undefined);
+  if (without && inputs.some(({ share }) => share !== undefined)) {
+    throw new UsageError(
+      `${without.name}: expected a share (--train ${without.name}:0.5), as another file has one`,
+    );
+  }
+  const sentences = new Sequences();
+  const sources: Source[] = [];
+  for (const { name, share, open } of inputs) {
+    const opened = await open();
+    const { source, report } = await readSource(opened.rows, tokenizer, sentences, {
+      name,
+      maxLength,
+      ...(share !== undefined && { share: Number(share) }),
+      ...(neighbours !== undefined && { neighbours }),
+      ...(ignoredId !== undefined && { ignoredId }),
+    });
+    const { rows, dropped, truncated, duplicates } = report;
+    const named = opened.columns.join(", ");
+    note(
+      `${name}: ${count(rows)} ${named === "" ? "sentences" : `rows (${named})`}; ${count(truncated)} cut to ` +
+        `${maxLength} tokens, ${count(duplicates)} duplicates (never each other's negatives), ${count(dropped)} dropped`,
+    );
+    if (rows < 2) {
+      throw new FormatError(
+        `${name}: expected two or more rows, as one has no negatives, found ${rows} of text`,
+      );
+    }
+    sources.push(source);
+  }
+  return { sentences, sources };
+}
+
+/** The graded pairs to choose weights by. */
+export async function readDev({
+  dev,
+  evalEvery,
+  patience,
+}: TrainOptions): Promise<{ pairs: readonly GradedPair[]; sha256: string } | null> {
+  if (dev === undefined) {
+    if (evalEvery === undefined && patience === undefined) return null;
+    throw new UsageError("--eval-every and --patience need graded pairs; give --dev <file>");
+  }
+  const bytes = await readFileOr(dev, "graded sentence pairs");
+  const { pairs } = parsePairs(new TextDecoder().decode(bytes), dev);
+  return { pairs, sha256: await sha256Hex(bytes) };
+}
+
+/** How many different sentences have i tokens. */
+export function sentenceLengths(sentences: Sequences, maxLength: number): number[] {
+  const lengths = Array.from({ length: maxLength + 1 }, () => 0);
+  for (let i = 0; i < sentences.size; i++) lengths[sentences.get(i).length]!++;
+  return lengths;
+}
+
+/** The augmentation of positives that the options ask for, and its name in a checkpoint. */
+export async function readAugmentation(
+  { augment, maxLength }: TrainOptions,
+  tokenizer: Tokenizer,
+  sources: readonly Source[],
+): Promise<{ augmentation?: Augmentation; name?: string }> {
+  if (augment === undefined) return {};
+  const spec = parseAugmentation(augment);
+  if (!sources.some(({ unsupervised }) => unsupervised)) {
+    throw new UsageError(
+      `--augment ${augment}: expected a file of one column, whose sentences are their own positives; ` +
+        `leave it out, or --neighbours`,
+    );
+  }
+  if (spec.kind !== "synonym") {
+    return { augmentation: planAugmentation(spec, tokenizer, maxLength), name: augment };
+  }
+  const bytes = await readFileOr(spec.file, "a word and its synonyms a line, with tabs");
+  const synonyms = parseSynonyms(new TextDecoder().decode(bytes), spec.file, tokenizer);
+  note(`${spec.file}: synonyms of ${count(synonyms.size)} words`);
+  return {
+    augmentation: planAugmentation(spec, tokenizer, maxLength, synonyms),
+    name: `synonym:${await sha256Hex(bytes)}`,
+  };
+}
