@@ -1,6 +1,6 @@
 /**
- * Figures of the kernels against the limit of the machine: `npm run bench -- [name…] [--json]`. Each name prints one table;
- * rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
+ * Figures of the kernels against the limit of the machine: `npm run bench -- [name…] [--json]`. A name prints its tables, the name
+ * of a group those of its members; rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
  */
 import { attention } from "./attention.ts";
 import { infonce } from "./infonce.ts";
@@ -21,13 +21,21 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   search,
 };
 
-const names = process.argv.slice(2).filter((name) => name !== "--json");
-const unknown = names.find((name) => !(name in benches));
+/** Names that stand for several. */
+const groups: Record<string, readonly string[]> = {
+  gemm: Object.keys(benches).filter((name) => ["linear", "int8", "int4"].includes(name)),
+  kernels: ["attention", "pointwise", "infonce", "search"],
+};
+
+const given = process.argv.slice(2).filter((name) => name !== "--json");
+const unknown = given.find((name) => !(name in benches) && !(name in groups));
 if (unknown !== undefined) {
-  console.error(`no bench named ${unknown}; should be one of: ${Object.keys(benches).join(", ")}`);
+  const choices = [...Object.keys(benches), ...Object.keys(groups)].join(", ");
+  console.error(`no bench named ${unknown}; should be one of: ${choices}`);
   process.exit(2);
 }
-for (const name of names.length > 0 ? names : Object.keys(benches)) {
+const names = new Set(given.flatMap((name) => groups[name] ?? [name]));
+for (const name of names.size > 0 ? names : Object.keys(benches)) {
   for await (const table of benches[name]!()) {
     if (process.argv.includes("--json")) console.log(JSON.stringify({ bench: name, ...table }));
     else print(table);
