@@ -10,6 +10,7 @@ import {
   toFloat32,
 } from "../../src/files/safetensors.ts";
 import { type ModelConfig, parseConfig } from "../../src/model/config.ts";
+import { foldStatic } from "../../src/model/weights.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openModel, readModelFolder, writeModelFolder } from "../../src/node/model-folder.ts";
 import { quantizeInt8 } from "../../src/quantize/quantize.ts";
@@ -412,6 +413,26 @@ describe("static models", () => {
     const folder = await readModelFolder(path);
     await writeModelFolder(copy, folder);
     expect(await vectorsOf(copy)).toEqual(await vectorsOf(path));
+  });
+
+  it("fold into a table alone with the same vectors, unless a token counts for nothing", async () => {
+    const path = folderOf({
+      "config.json": { model_type: "model2vec", normalize: false },
+      "tokenizer.json": tokenizer,
+      "model.safetensors": tensors(),
+    });
+    const folder = await readModelFolder(path);
+    expect(foldStatic(folder.config, folder.tensors).tensors).toBe(folder.tensors);
+    const config = { ...folder.config, table: { rows: 3 } };
+    const folded = foldStatic(config, folder.tensors);
+    expect([...folded.tensors.keys()]).toEqual(["embedding.weight"]);
+    const alone = join(root, "static-alone");
+    await writeModelFolder(alone, { ...folder, ...folded });
+    const model = await openModel(await readModelFolder(alone));
+    const [found] = model.encoder.encode([[5, 6, 7]], { normalize: false });
+    vector([5, 6, 7]).forEach((value, j) => expect(found![j]).toBeCloseTo(value, 5));
+    const written = JSON.parse(readFileSync(join(alone, "modules.json"), "utf8")) as object[];
+    expect(written).toEqual([{ ...modules[0], path: "" }]);
   });
 
   it("of sentence-transformers have a row for every token", async () => {

@@ -4,6 +4,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { parseSafetensors } from "../../src/files/safetensors.ts";
 import { RandomStream } from "../../src/train/random.ts";
 
 /** Real children of the command line, killed for real: nothing here is simulated but the user. */
@@ -148,6 +149,27 @@ describe("a run", () => {
       const steps = lines.map((line) => (JSON.parse(line) as { step: number }).step);
       expect(steps, name).toEqual(Array.from({ length: STEPS }, (_, i) => i + 1));
     }
+  });
+});
+
+describe("a run of a static model", () => {
+  it("with an average of its weights and chunks, killed and resumed by another team, ends in the same bits, as a table alone", async () => {
+    const [untrained, tokenizer] = [join(folder, "static"), join(folder, "tokenizer.json")];
+    // prettier-ignore
+    await succeeds(simcse("init", "--static", "--tokenizer", tokenizer, "--corpus", corpus, "--output", untrained, "--hidden", "64"));
+    const options = ["--model", untrained, "--neighbours", "1", "--ema", "0.99"];
+    const chunks = ["--chunk-size", "5", "--weight-decay", "0.01"];
+    await succeeds(training("static-whole", 1, ...options, ...chunks));
+    const killed = training("static-killed", 2, ...options, ...chunks);
+    expect(await killInside(killed, 20)).toBe(true);
+    await succeeds(training("static-killed", 1, ...options, ...chunks, "--resume"));
+    expect(weights("static-killed").equals(weights("static-whole"))).toBe(true);
+    const { tensors } = parseSafetensors(weights("static-whole"), "static-whole");
+    expect([...tensors.keys()]).toEqual(["embedding.weight"]);
+    const modules = readFileSync(join(folder, "static-whole", "modules.json"), "utf8");
+    expect(JSON.parse(modules)).toEqual([
+      { idx: 0, name: "0", path: "", type: "sentence_transformers.models.StaticEmbedding" },
+    ]);
   });
 });
 
