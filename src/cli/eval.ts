@@ -7,6 +7,7 @@ import { type GradedPairs, parsePairs } from "../evaluate/pairs.ts";
 import { PUBLISHED_STS, PUBLISHED_TRANSFER, type PublishedRow } from "../evaluate/published.ts";
 import { averageScore, scoreSts, STS_TASKS, type StsScore, type StsTask } from "../evaluate/sts.ts";
 import {
+  GRID,
   type LabelledTexts,
   scoreTransfer,
   TRANSFER_TASKS,
@@ -163,7 +164,13 @@ async function evaluateTasks(
       ...(test && { test: examples(test) }),
     };
     const classes = Math.max(...new Set(train.labels)) + 1;
-    const classifier = new Classifier(module, protocol, data.train.rows[0]!.length, classes);
+    const classifier = new Classifier(
+      module,
+      protocol,
+      data.train.rows[0]!.length,
+      classes,
+      GRID.length,
+    );
     scores[task] = scoreTransfer(data, classifier, protocol.folds);
     note(`${model}: ${task} ${printed(scores[task])}`);
   }

@@ -32,12 +32,13 @@ export interface TransferScore {
 }
 
 /** SentEval's grid of λ. */
-const GRID = [1e-5, 1e-4, 1e-3, 1e-2] as const;
+export const GRID = [1e-5, 1e-4, 1e-3, 1e-2] as const;
+type L2 = (typeof GRID)[number];
 /** Share of the training data that stops the last fit. */
 const HELD_OUT = 0.05;
 const SEED = 1111;
 
-/** Scores frozen vectors; `folds` as the protocol of `classifier` says. */
+/** Scores frozen vectors by a classifier that takes all of `GRID` at once; `folds` as its protocol says. */
 export function scoreTransfer(
   { train, dev, test }: TransferData<Examples>,
   classifier: Classifier,
@@ -60,35 +61,35 @@ export function scoreTransfer(
     const accuracy = refit(train, test, classifier, l2);
     return { accuracy, devAccuracy, examples: test.rows.length };
   }
-  const { l2, devAccuracy } = best((value) => classifier.fit(train, dev, value));
-  classifier.fit(train, dev, l2);
-  return { accuracy: 100 * classifier.score(test), devAccuracy, examples: test.rows.length };
+  const { l2, devAccuracy } = best(classifier.fit(train, dev, GRID));
+  const accuracy = 100 * classifier.score(test)[GRID.indexOf(l2)]!;
+  return { accuracy, devAccuracy, examples: test.rows.length };
 }
 
 function bestByFolds(
   examples: Examples,
   classifier: Classifier,
   folds: number,
-): { l2: number; devAccuracy: number } {
-  const splits = stratifiedFolds(examples.labels, folds).map(
-    ([rest, fold]) => [pick(examples, rest), pick(examples, fold)] as const,
+): { l2: L2; devAccuracy: number } {
+  const accuracies = stratifiedFolds(examples.labels, folds).map(([rest, fold]) =>
+    classifier.fit(pick(examples, rest), pick(examples, fold), GRID),
   );
-  return best((l2) => mean(splits.map(([rest, fold]) => classifier.fit(rest, fold, l2))));
+  return best(GRID.map((_, i) => mean(accuracies.map((found) => found[i]!))));
 }
 
 /** The first λ of the grid with the highest accuracy, compared with two decimals as SentEval does. */
-function best(accuracy: (l2: number) => number): { l2: number; devAccuracy: number } {
-  const scores = GRID.map((l2) => Number((100 * accuracy(l2)).toFixed(2)));
+function best(accuracies: readonly number[]): { l2: L2; devAccuracy: number } {
+  const scores = accuracies.map((accuracy) => Number((100 * accuracy).toFixed(2)));
   const devAccuracy = Math.max(...scores);
   return { l2: GRID[scores.indexOf(devAccuracy)]!, devAccuracy };
 }
 
 /** Trains with λ on all but a twentieth, which stops the training, and scores on `test`. */
-function refit(train: Examples, test: Examples, classifier: Classifier, l2: number): number {
+function refit(train: Examples, test: Examples, classifier: Classifier, l2: L2): number {
   const order = permutation(train.rows.length, new RandomStream(SEED, STREAM.order));
   const held = Math.max(1, Math.floor(HELD_OUT * order.length));
-  classifier.fit(pick(train, order.subarray(held)), pick(train, order.subarray(0, held)), l2);
-  return 100 * classifier.score(test);
+  classifier.fit(pick(train, order.subarray(held)), pick(train, order.subarray(0, held)), [l2]);
+  return 100 * classifier.score(test)[0]!;
 }
 
 /**

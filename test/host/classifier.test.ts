@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Classifier, type Examples, PROTOCOLS } from "../../src/evaluate/classifier.ts";
 import {
+  GRID,
   parseClassFile,
   parseMrpc,
   parseSst,
@@ -35,7 +36,7 @@ describe("Classifier", () => {
         6,
         3,
       );
-      classifier.fit(train, { rows: [train.rows[0]!], labels: [9] }, 1e-2);
+      classifier.fit(train, { rows: [train.rows[0]!], labels: [9] }, [1e-2]);
       const expected = trainClassifier(
         train.rows.map((row) => [...row]),
         train.labels,
@@ -53,17 +54,29 @@ describe("Classifier", () => {
     (optimizer) => {
       const protocol = { ...PROTOCOLS.test, optimizer, tenacity: -1, epochSize: 400 };
       const classifier = new Classifier(module, protocol, 6, 3);
-      classifier.fit(train, train, 1e-5);
-      expect(Math.abs(classifier.score(test) - golden.accuracy)).toBeLessThan(0.01);
+      classifier.fit(train, train, [1e-5]);
+      expect(Math.abs(classifier.score(test)[0]! - golden.accuracy)).toBeLessThan(0.01);
     },
   );
 
   it("gives the same bits whatever it was trained on before", () => {
     const classifier = new Classifier(module, PROTOCOLS.fast, 6, 3);
     const held = examples(golden.train, golden.train + 50);
-    const first = [classifier.fit(train, held, 1e-3), ...classifier.parameters];
-    classifier.fit(test, train, 1e-5);
-    expect([classifier.fit(train, held, 1e-3), ...classifier.parameters]).toEqual(first);
+    const first = [classifier.fit(train, held, [1e-3]), ...classifier.parameters];
+    classifier.fit(test, train, [1e-5]);
+    expect([classifier.fit(train, held, [1e-3]), ...classifier.parameters]).toEqual(first);
+  });
+
+  it("gives each λ of a grid the accuracy that it has alone, to the bit", () => {
+    const held = examples(golden.train, golden.train + 50);
+    const together = new Classifier(module, PROTOCOLS.fast, 6, 3, GRID.length);
+    const accuracies = together.fit(train, held, GRID);
+    const scores = together.score(test);
+    GRID.forEach((l2, i) => {
+      const alone = new Classifier(module, PROTOCOLS.fast, 6, 3);
+      expect(alone.fit(train, held, [l2])).toEqual([accuracies[i]]);
+      expect(alone.score(test)).toEqual([scores[i]]);
+    });
   });
 
   it("takes dimensions and classes that are no multiples of 4, and batches that are cut short", () => {
@@ -72,14 +85,14 @@ describe("Classifier", () => {
     );
     const labels = rows.map((_, i) => i % 2);
     const classifier = new Classifier(module, PROTOCOLS.test, 3, 2);
-    expect(classifier.fit({ rows, labels }, { rows, labels }, 1e-5)).toBe(1);
-    expect(classifier.predict(rows)).toEqual(labels);
+    expect(classifier.fit({ rows, labels }, { rows, labels }, [1e-5])).toEqual([1]);
+    expect(classifier.predict(rows)).toEqual([labels]);
   });
 });
 
 describe("scoreTransfer", () => {
   it("nests folds without a test set, and picks λ on dev with one", () => {
-    const classifier = new Classifier(module, PROTOCOLS.fast, 6, 3);
+    const classifier = new Classifier(module, PROTOCOLS.fast, 6, 3, GRID.length);
     const nested = scoreTransfer({ train }, classifier, 5);
     const split = scoreTransfer({ train, dev: train, test }, classifier, 5);
     for (const { accuracy, devAccuracy } of [nested, split]) {
