@@ -1,4 +1,5 @@
 import fc from "fast-check";
+import { EigenvalueDecomposition } from "ml-matrix";
 import { describe, expect, it } from "vitest";
 import { measureGeometry } from "../../src/evaluate/geometry.ts";
 import { fitWhitening, secondMoment, symmetricEigen } from "../../src/evaluate/whitening.ts";
@@ -30,6 +31,24 @@ describe("symmetricEigen", () => {
         });
       }),
     );
+  });
+
+  it("gives the eigenvalues of ml-matrix to 1e-12 of the largest, and its vectors up to their sign", () => {
+    const n = 48;
+    const rows = Array.from({ length: 200 }, (_, i) =>
+      Float64Array.from({ length: n }, (__, j) => Math.sin(1 + 7.3 * i * (j + 1)) / (j + 1)),
+    );
+    const matrix = secondMoment(rows, new Float64Array(n));
+    const { values, vectors } = symmetricEigen(matrix);
+    const oracle = new EigenvalueDecomposition(
+      matrix.map((row) => [...row]),
+      { assumeSymmetric: true },
+    );
+    const columns = oracle.eigenvectorMatrix;
+    oracle.realEigenvalues.toReversed().forEach((expected, i) => {
+      expect(Math.abs(values[i]! - expected)).toBeLessThan(1e-12 * values[0]!);
+      expect(Math.abs(dot(vectors[i]!, columns.getColumn(n - 1 - i)))).toBeCloseTo(1, 9);
+    });
   });
 
   it("knows the eigenvalues of a chain of springs, 2 - 2 cos(kπ / (n + 1)), for n = 60", () => {
