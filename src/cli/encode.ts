@@ -109,7 +109,7 @@ export function addEncode(program: Command): void {
       ".txt with a text a line, .jsonl, .csv, .tsv, .parquet, .gz or .zst of them; - is stdin",
       "-",
     )
-    .requiredOption("--model <folder>", "model folder, f32 or int8")
+    .requiredOption("--model <model>", "model folder, or its name on a hub: org/name[@revision]")
     .option("--output <file>", ".npy, or .jsonl with the input's fields; - is stdout", "-")
     .addOption(
       new Option("--format <name>", "instead of what the output's name says").choices([

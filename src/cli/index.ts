@@ -110,7 +110,10 @@ async function remove(file: string, ids: readonly string[]): Promise<void> {
 export function addIndex(program: Command): void {
   const index = program.command("index").description("an index of texts, to be searched");
   const model = (): Option =>
-    new Option("--model <folder>", "model folder, f32 or int8").makeOptionMandatory();
+    new Option(
+      "--model <model>",
+      "model folder, or its name on a hub: org/name[@revision]",
+    ).makeOptionMandatory();
   const field = (): Option =>
     new Option(
       "--field <name>",

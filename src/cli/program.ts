@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { UsageError } from "../errors.ts";
+import { onDownload } from "../node/hub.ts";
 import { version } from "../node/package.ts";
 import { addEncode } from "./encode.ts";
 import { addEval } from "./eval.ts";
@@ -11,6 +12,7 @@ import { addQuantize } from "./quantize.ts";
 import { addServe } from "./serve.ts";
 import { addSimilarity } from "./similarity.ts";
 import { addStart } from "./start.ts";
+import { Progress } from "./terminal.ts";
 import { addTrain, Interrupted } from "./train.ts";
 import { addVocab } from "./vocab.ts";
 
@@ -27,6 +29,12 @@ for (const add of [...training, ...using]) add(program);
 
 /** Runs the command of the command line, and sets the exit code. */
 export async function run(): Promise<void> {
+  const line = new Progress();
+  onDownload(({ file, done, total }) => {
+    const megabytes = (bytes: number): string => (bytes / 1e6).toFixed(1);
+    line.show(() => `${file}: ${megabytes(done)} of ${megabytes(total)} MB`, done === total);
+    if (done === total) line.end();
+  });
   try {
     await program.parseAsync();
   } catch (error) {

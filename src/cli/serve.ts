@@ -106,7 +106,7 @@ export function addServe(program: Command): void {
   program
     .command("serve")
     .description("the Worker's HTTP interface and search page, here in Node")
-    .requiredOption("--model <folder>", "model folder, f32 or int8")
+    .requiredOption("--model <model>", "model folder, or its name on a hub: org/name[@revision]")
     .option("--index <file>", "what `simcse index build` wrote, for /search")
     .option("--name <name>", "what clients call the model", "simcse-edge")
     .option("--host <address>", "address to listen on", "127.0.0.1")

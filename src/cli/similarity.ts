@@ -7,7 +7,7 @@ export function addSimilarity(program: Command): void {
     .description("the cosine of two texts")
     .argument("<a>", "a text")
     .argument("<b>", "another")
-    .requiredOption("--model <folder>", "model folder, f32 or int8")
+    .requiredOption("--model <model>", "model folder, or its name on a hub: org/name[@revision]")
     .action(async (a: string, b: string, { model: folder }: { model: string }) => {
       await using model = await SimCSE.load(folder, { threads: 1 });
       console.log((await model.similarity(a, b)).toFixed(4));

@@ -22,7 +22,7 @@ export interface LoadOptions extends ModelOptions {
 /** A sentence-embedding model on threads of its own; see `SentenceModel` for what it does. */
 export class SimCSE extends SentenceModel {
   /**
-   * Loads a model folder. Threads that wait for texts do not keep the process alive, so `close` is only needed to end them
+   * Loads a model folder, or the model of a hub by its name: `org/name` or `org/name@revision`. Threads that wait for texts do not keep the process alive, so `close` is only needed to end them
    * earlier; `await using` does that at the end of a block.
    *
    *     await using model = await SimCSE.load("models/my-model", { threads: 2 });
