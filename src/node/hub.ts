@@ -11,7 +11,7 @@ import { copyFile, mkdir, open, readFile, rename, rm, stat, symlink } from "node
 import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { HubError } from "../errors.ts";
-import { writeFileAtomic } from "./files.ts";
+import { exists, writeFileAtomic } from "./files.ts";
 
 export interface DownloadProgress {
   readonly file: string;
@@ -267,11 +267,4 @@ async function hashOf(path: string, etag: string, size: number): Promise<string>
 function reasonOf(error: unknown): string {
   const { message, cause } = error as Error;
   return cause instanceof Error ? cause.message || message : message;
-}
-
-async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
-    () => true,
-    () => false,
-  );
 }

@@ -46,8 +46,8 @@ export async function readJson(path: string, what: string): Promise<object> {
  * Opens any folder of the BERT family, or the model of that name on a hub: `org/name` or `org/name@revision`. One that does not say how its tokens are pooled is warned of, with what was chosen.
  * @throws FormatError naming the file, and what about it is not supported; HubError for what a hub does not give
  */
-export async function readModelFolder(name: string): Promise<ModelFolder> {
-  const path = await findModel(name);
+export async function readModelFolder(model: string): Promise<ModelFolder> {
+  const path = await findModel(model);
   const at = (...names: string[]): string => join(path, ...names);
   const optional = async (name: string): Promise<object | undefined> =>
     (await exists(at(name))) ? readJson(at(name), "JSON") : undefined;
@@ -80,7 +80,7 @@ export async function readModelFolder(name: string): Promise<ModelFolder> {
   const limit = recipe.settings["max_length"] ?? tokenizerConfig["model_max_length"];
   const settings = {
     ...recipe.settings,
-    pooling: recipe.settings["pooling"] ?? choosePooling(name, configJson, tensors),
+    pooling: recipe.settings["pooling"] ?? choosePooling(model, configJson, tensors),
     max_length: Math.min(typeof limit === "number" ? limit : Infinity, maxPositions),
   };
   return {

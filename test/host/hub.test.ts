@@ -36,13 +36,22 @@ let listed: string[];
 const server = createServer((request, response) => {
   requests.push(request);
   const { url = "", method, headers } = request;
-  if (headers.authorization === "Bearer wrong") return void response.writeHead(401).end();
+  if (headers.authorization === "Bearer wrong") {
+    response.writeHead(401).end();
+    return;
+  }
   if (/^\/api\/models\/org\/name\/revision\/(main|v1|a{40})$/.test(url)) {
     const siblings = listed.map((rfilename) => ({ rfilename }));
-    return void response.end(JSON.stringify({ sha: SHA, siblings }));
+    {
+      response.end(JSON.stringify({ sha: SHA, siblings }));
+      return;
+    }
   }
   const [, file] = /^\/(?:cdn|org\/name\/resolve\/a{40})\/(.+)$/.exec(url) ?? [];
-  if (file === undefined || !FILES.includes(file)) return void response.writeHead(404).end();
+  if (file === undefined || !FILES.includes(file)) {
+    response.writeHead(404).end();
+    return;
+  }
   const bytes = readFileSync(join(source, file));
   const large = file === WEIGHTS;
   const etag = large
@@ -50,7 +59,10 @@ const server = createServer((request, response) => {
     : createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex");
   if (large && !url.startsWith("/cdn/")) {
     const linked = { "x-linked-etag": `"${etag}"`, "x-linked-size": bytes.length };
-    return void response.writeHead(302, { location: `/cdn/${file}`, ...linked }).end();
+    {
+      response.writeHead(302, { location: `/cdn/${file}`, ...linked }).end();
+      return;
+    }
   }
   const [, from] = /^bytes=(\d+)-$/.exec(headers.range ?? "") ?? [];
   const begin = Number(from ?? 0);
@@ -58,7 +70,10 @@ const server = createServer((request, response) => {
     etag: `"${etag}"`,
     "content-length": bytes.length - begin,
   });
-  if (method === "HEAD") return void response.end();
+  if (method === "HEAD") {
+    response.end();
+    return;
+  }
   if (!large || !trouble?.(bytes, begin, response)) response.end(bytes.subarray(begin));
 });
 
