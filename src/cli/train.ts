@@ -198,7 +198,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       },
       onCheckpoint: (state: RunState) => output.save(team, run, state),
       async onEvaluation(step: number): Promise<DevReport> {
-        const report = { step, ...(await evaluate(trained(), dev!.pairs)) };
+        const report = { step, ...(await evaluate(trained(), tokenizer, dev!.pairs)) };
         output.record(report);
         progress.end();
         note(
@@ -325,11 +325,13 @@ function withDropout(
 /** Scores weights with the kernels that will serve them. */
 async function evaluate(
   folder: ModelFolder,
+  tokenizer: Tokenizer,
   pairs: readonly GradedPair[],
 ): Promise<Omit<DevReport, "step">> {
-  const model = await openModel(folder);
-  // The interval is not shown, and most of the work of a small evaluation.
-  const report = await evaluatePairs(pairs, async (texts) => model.encode(texts), { samples: 1 });
+  const model = await openModel(folder, tokenizer);
+  // The interval is not shown, and it and uniformity of all are most of the work of a small evaluation.
+  const options = { samples: 1, most: 1000 };
+  const report = await evaluatePairs(pairs, async (texts) => model.encode(texts), options);
   const { spearman, alignment, uniformity } = report;
   return { spearman, alignment, uniformity };
 }

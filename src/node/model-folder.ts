@@ -255,8 +255,10 @@ export interface TextModel {
   encode(texts: readonly string[]): Float32Array[];
 }
 
-export async function openModel(folder: ModelFolder): Promise<TextModel> {
-  const tokenizer = new Tokenizer(folder.tokenizerJson);
+export async function openModel(
+  folder: ModelFolder,
+  tokenizer: Tokenizer = new Tokenizer(folder.tokenizerJson),
+): Promise<TextModel> {
   const { config } = folder;
   if (tokenizer.vocabSize > config.encoder.vocabSize) {
     throw new FormatError(
