@@ -7,6 +7,7 @@ import { type GradedPairs, parsePairs } from "../evaluate/pairs.ts";
 import { PUBLISHED_STS, PUBLISHED_TRANSFER, type PublishedRow } from "../evaluate/published.ts";
 import { averageScore, scoreSts, STS_TASKS, type StsScore, type StsTask } from "../evaluate/sts.ts";
 import {
+  ENTAILMENT_TASK,
   GRID,
   type LabelledTexts,
   scoreTransfer,
@@ -252,6 +253,14 @@ function taskTables(reports: readonly TaskReport[], published: boolean): string 
       taskTable(TRANSFER_TASKS, reports, "transferAverage", published ? PUBLISHED_TRANSFER : []),
     );
   }
+  if (reports[0]!.tasks[ENTAILMENT_TASK] !== undefined) {
+    tables.push(
+      table([
+        ["model", ENTAILMENT_TASK],
+        ...reports.map(({ model, tasks }) => [model, printed(tasks[ENTAILMENT_TASK])]),
+      ]),
+    );
+  }
   const shapes = reports.filter(({ geometry }) => geometry !== null);
   if (shapes.length > 0) {
     tables.push(
@@ -270,7 +279,7 @@ function taskTables(reports: readonly TaskReport[], published: boolean): string 
 
 /** `sts`, `transfer`, `all`, or names with commas between them, in any case. */
 function parseTasks(text: string): Task[] {
-  const all = [...STS_TASKS, ...TRANSFER_TASKS];
+  const all: readonly Task[] = [...STS_TASKS, ...TRANSFER_TASKS, ENTAILMENT_TASK];
   const groups: Record<string, readonly Task[]> = {
     sts: STS_TASKS,
     transfer: TRANSFER_TASKS,

@@ -8,9 +8,11 @@ import type { Classifier, Examples } from "./classifier.ts";
 import { numberedLines } from "./pairs.ts";
 
 export const TRANSFER_TASKS = ["MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"] as const;
-export type TransferTask = (typeof TRANSFER_TASKS)[number];
+/** Entailment by the same protocol; SentEval has it, the paper's average does not. */
+export const ENTAILMENT_TASK = "SICK-E";
+export type TransferTask = (typeof TRANSFER_TASKS)[number] | typeof ENTAILMENT_TASK;
 
-/** Texts of one split and their classes; MRPC has two texts an example. */
+/** Texts of one split and their classes; MRPC and SICK-E have two texts an example. */
 export interface LabelledTexts {
   readonly texts: readonly (readonly string[])[];
   readonly labels: readonly number[];
@@ -187,6 +189,27 @@ export function parseMrpc(text: string, name: string): LabelledTexts {
     const [label, , , a, b] = content.split("\t");
     labels.push(binary(b === undefined ? undefined : label, `${name}:${line}`));
     texts.push([a!.trim(), b!.trim()]);
+  }
+  return labelled(texts, labels, name);
+}
+
+const ENTAILMENT_CLASSES = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"] as const;
+
+/** SICK-E: tabs and a header; a number, two sentences, relatedness and the class. */
+export function parseSickEntailment(text: string, name: string): LabelledTexts {
+  const texts: string[][] = [];
+  const labels: number[] = [];
+  for (const [line, content] of [...numberedLines(text)].slice(1)) {
+    const [, a, b, , judgement = ""] = content.split("\t");
+    const label = ENTAILMENT_CLASSES.findIndex((known) => known === judgement.trim());
+    if (label < 0) {
+      throw new FormatError(
+        `${name}:${line}: expected number, sentence, sentence, relatedness and one of ` +
+          `${ENTAILMENT_CLASSES.join(", ")} with tabs between them, found ${JSON.stringify(judgement || content.slice(0, 40))}`,
+      );
+    }
+    texts.push([a!.trim(), b!.trim()]);
+    labels.push(label);
   }
   return labelled(texts, labels, name);
 }

@@ -14,6 +14,7 @@ import {
   type LabelledTexts,
   parseClassFile,
   parseMrpc,
+  parseSickEntailment,
   parseSst,
   parseTrec,
   type TransferData,
@@ -98,6 +99,11 @@ const TRANSFER_FILES: Readonly<Record<TransferTask, TransferData<readonly Part[]
   MRPC: {
     train: [["MRPC/msr_paraphrase_train.txt", parseMrpc]],
     test: [["MRPC/msr_paraphrase_test.txt", parseMrpc]],
+  },
+  "SICK-E": {
+    train: [["SICK/SICK_train.txt", parseSickEntailment]],
+    dev: [[`SICK/${SICK_FILES.dev}`, parseSickEntailment]],
+    test: [[`SICK/${SICK_FILES.test}`, parseSickEntailment]],
   },
 };
 

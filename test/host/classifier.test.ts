@@ -5,6 +5,7 @@ import {
   GRID,
   parseClassFile,
   parseMrpc,
+  parseSickEntailment,
   parseSst,
   parseTrec,
   scoreTransfer,
@@ -140,6 +141,22 @@ describe("transfer data", () => {
       texts: [["a b", "c d"]],
       labels: [1],
     });
+  });
+
+  it("reads SICK's judgements, and refuses a file cut off within one", () => {
+    const head = "pair_ID\tsentence_A\tsentence_B\trelatedness_score\tentailment_judgment\n";
+    expect(
+      parseSickEntailment(`${head}1\ta b\tc d\t4.5\tNEUTRAL\n2\te\tf\t1\tENTAILMENT\r\n`, "f"),
+    ).toEqual({
+      texts: [
+        ["a b", "c d"],
+        ["e", "f"],
+      ],
+      labels: [1, 2],
+    });
+    expect(() => parseSickEntailment(`${head}1\ta b\tc d\t4.5\tNEUT`, "sick")).toThrow(
+      /^sick:2: expected number, sentence, .* found "NEUT"$/,
+    );
   });
 
   it("gives pairs |u - v| and u v as features, and texts their vector", () => {
