@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { UsageError } from "../errors.ts";
 import { onDownload } from "../node/hub.ts";
 import { version } from "../node/package.ts";
+import { addConvert } from "./convert.ts";
 import { addEncode } from "./encode.ts";
 import { addEval } from "./eval.ts";
 import { addIndex } from "./index.ts";
@@ -24,7 +25,7 @@ const program = new Command("simcse")
   .exitOverride()
   .showHelpAfterError("(--help lists the options)");
 const training = [addStart, addVocab, addInit, addTrain, addEval, addQuantize];
-const using = [addEncode, addSimilarity, addIndex, addInspect, addServe, addKey];
+const using = [addEncode, addSimilarity, addIndex, addInspect, addConvert, addServe, addKey];
 for (const add of [...training, ...using]) add(program);
 
 /** Runs the command of the command line, and sets the exit code. */

@@ -23,7 +23,12 @@ import { allocateEncoders, SentenceEncoder } from "../model/sentence-encoder.ts"
 import { promptOf } from "../model/prompts.ts";
 import { staticTensors, TABLE_ALONE } from "../model/weights.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { lowercased, tokenizerFromVocab, unframed } from "../tokenizer/vocab.ts";
+import {
+  lowercased,
+  tokenizerFromMerges,
+  tokenizerFromVocab,
+  unframed,
+} from "../tokenizer/vocab.ts";
 import { compileKernels } from "./binaries.ts";
 import { exists, readFileOr, writeFileAtomic } from "./files.ts";
 import { findModel } from "./hub.ts";
@@ -147,6 +152,16 @@ async function readTokenizer(
 ): Promise<object> {
   const file = join(folder, "tokenizer.json");
   const vocab = join(folder, "vocab.txt");
+  const bytePairs = join(folder, "vocab.json");
+  const merges = join(folder, "merges.txt");
+  if (!(await exists(file)) && (await exists(bytePairs)) && (await exists(merges))) {
+    return tokenizerFromMerges(
+      await readJson(bytePairs, "a vocabulary"),
+      new TextDecoder().decode(await readFileOr(merges, "the merges of a vocabulary")),
+      config,
+      bytePairs,
+    );
+  }
   if ((await exists(file)) || !(await exists(vocab))) return readJson(file, "a tokenizer");
   return tokenizerFromVocab(
     new TextDecoder().decode(await readFileOr(vocab, "a vocabulary")),
