@@ -9,6 +9,6 @@ export { infoNceBackward, infoNceForward } from "./infonce";
 export { packInt8 } from "./int8";
 export { layerNormBackward } from "./layernorm";
 export { linearBackwardInput, linearBackwardWeight } from "./linear";
-export { poolingBackward } from "./pooling";
+export { addColumns, poolingBackward } from "./pooling";
 export { dropoutOrigin } from "./random";
 export { staticMeanBackward, staticMeanForward } from "./static";

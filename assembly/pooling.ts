@@ -81,6 +81,27 @@ export function copyColumns(
   barrier();
 }
 
+/** Adds scale · x to the same columns of y, from rows of `from` columns to rows of `to`; cols % 4 == 0. */
+export function addColumns(
+  y: usize,
+  x: usize,
+  rows: usize,
+  cols: usize,
+  to: usize,
+  from: usize,
+  scale: f32,
+): void {
+  assert((cols & 3) == 0, "cols must be a multiple of 4");
+  const scales = f32x4.splat(scale);
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const yi = y + ((row * to) << 2);
+    const xi = x + ((row * from) << 2);
+    for (let j: usize = 0; j < cols << 2; j += 16)
+      v128.store(yi + j, mulAdd(v128.load(xi + j), scales, v128.load(yi + j)));
+  }
+  barrier();
+}
+
 /** Overwrites dx, with zeros where nothing flows. */
 export function poolingBackward(
   dx: usize,

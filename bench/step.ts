@@ -60,7 +60,7 @@ async function table(title: string, config: EncoderConfig): Promise<Table> {
   for (const team of teams) {
     initializeWeights(team.buffer, team.plan.model.weights, 1);
     touched = writeTrainingBatch(team.buffer, team.plan, options, twice).touched;
-    new Int32Array(team.buffer, team.plan.ids.ptr, twice.length).set(
+    new Int32Array(team.buffer, team.plan.objective.ids.ptr, twice.length).set(
       twice.map((_, i) => i % SENTENCES),
     );
   }

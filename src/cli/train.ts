@@ -20,8 +20,9 @@ import type { RunOptions, RunState } from "../train/checkpoint.ts";
 import { AUGMENTATIONS } from "../train/augment.ts";
 import { BatchOrder, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
+import { SIMILARITIES, type Similarity } from "../train/objective.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
-import { SIMILARITIES, type Similarity } from "../train/step.ts";
+
 import {
   type DevReport,
   isFinished,
@@ -53,6 +54,8 @@ export interface TrainOptions {
   readonly hardNegativeWeight?: number;
   readonly symmetric?: boolean;
   readonly similarity?: Similarity;
+  /** Beginnings of vectors that are compared too. */
+  readonly matryoshka?: readonly number[];
   readonly hiddenDropout?: number;
   readonly attentionDropout?: number;
   /** False trains without any. */
@@ -116,6 +119,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       hardNegativeWeight: options.hardNegativeWeight ?? 0,
       symmetric: options.symmetric ?? false,
       similarity: options.similarity ?? "cos",
+      ...(options.matryoshka && { beginnings: options.matryoshka }),
       dropout: options.dropout ?? true,
       seed: options.seed,
       beta1: 0.9,
@@ -399,6 +403,11 @@ export function addTrain(program: Command): void {
       new Option("--similarity <name>", "what is compared: cosines, or inner products")
         .choices(SIMILARITIES)
         .default("cos"),
+    )
+    .option(
+      "--matryoshka <dimensions>",
+      "vectors that serve when cut short, too: the mean of the loss over these beginnings (64,128) and the whole",
+      (text) => text.split(",").map(wholeNumber(4)),
     )
     .option("--hidden-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
     .option("--attention-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))

@@ -218,6 +218,15 @@ export interface Kernels extends InferenceKernels {
     sequences: number,
     hidden: number,
   ): void;
+  addColumns(
+    y: Pointer,
+    x: Pointer,
+    rows: number,
+    cols: number,
+    to: number,
+    from: number,
+    scale: number,
+  ): void;
   zero(address: Pointer, bytes: number): void;
   packInt8(
     packed: Pointer,

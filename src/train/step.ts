@@ -7,18 +7,12 @@ import type { DropoutKey } from "../model/encoder.ts";
 import { flat } from "../model/parameters.ts";
 import { Arena, type Tensor, view } from "../runtime/arena.ts";
 import type { Kernels } from "../runtime/kernels.ts";
-import { gradientNormScratch, infoNceScratch, MISSED_STEPS } from "../runtime/scratch.ts";
+import { gradientNormScratch, MISSED_STEPS } from "../runtime/scratch.ts";
 import { type Architecture, type ArchitectureOptions, planArchitecture } from "./architecture.ts";
-
-export const SIMILARITIES = ["cos", "dot"] as const;
-export type Similarity = (typeof SIMILARITIES)[number];
+import { compare, type ObjectiveOptions, type ObjectivePlan, planObjective } from "./objective.ts";
 
 /** Everything that shapes a step, fixed for a whole run; plain data, so that it travels to ranks and into checkpoints. */
-export interface StepOptions extends ArchitectureOptions {
-  /** Rows of a batch: sentences, pairs or triplets. */
-  readonly batchSize: number;
-  /** Sentences compared in a row: 2 (anchor and positive), or 3 with a hard negative; the most of any batch. */
-  readonly columns: 2 | 3;
+export interface StepOptions extends ArchitectureOptions, ObjectiveOptions {
   /** Tokens of the longest sentence, specials included. */
   readonly maxLength: number;
   /**
@@ -26,14 +20,6 @@ export interface StepOptions extends ArchitectureOptions {
    * each but the last of a batch is encoded once more; the result is the same up to rounding.
    */
   readonly chunkSize?: number;
-  /** τ in cos / τ. */
-  readonly temperature: number;
-  /** Added to an anchor's own hard-negative logit: the log of its weight α. */
-  readonly hardNegativeWeight: number;
-  /** The mean of the loss in both directions, anchors to keys and back, instead of the first alone; default false. */
-  readonly symmetric?: boolean;
-  /** What is compared: the cosine (default), or the inner product (the paper's ablation). */
-  readonly similarity?: Similarity;
   /** False trains without dropout noise. */
   readonly dropout: boolean;
   readonly seed: number;
@@ -52,21 +38,14 @@ export interface TrainingPlan {
   readonly model: Architecture;
   /** Of all chunks; each has its own offsets, which begin at 0. */
   readonly batch: Batch;
-  readonly ids: Tensor; // [columns · batchSize] int32, equal for sentences that are the same
   readonly touched: Tensor; // [tokens] int32, the rows of the table that the batch needs
   readonly last: Tensor; // [rows] int32, the step whose weights a row of the table holds
   readonly factors: Tensor; // [MISSED_STEPS, 4], what late rows need of each step
   readonly vectors: Tensor; // [sequences, hidden]
   readonly dVectors: Tensor;
-  readonly loss: Tensor;
   readonly norm: Tensor;
   readonly partials: Tensor;
-  readonly logits: Tensor;
-  readonly logSumExp: Tensor;
-  readonly columnLogSumExp: Tensor;
-  readonly units: Tensor; // [sequences, hidden], embeddings on the unit sphere
-  readonly unitScales: Tensor;
-  readonly lossScratch: Tensor;
+  readonly objective: ObjectivePlan;
 }
 
 /** The memory of a training run, as a pure function: every rank derives the same addresses. */
@@ -86,27 +65,17 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
     limits,
     model,
     batch: planBatch(arena, { tokens, sequences: sequences + chunks - 1, maxLength }),
-    ids: arena.reserve("batch.ids", "I32", [sequences]),
     touched: arena.reserve("batch.touched", "I32", [Math.min(tokens, rows)]),
     last: arena.reserve("adam.last", "I32", [rows]),
     factors: arena.tensor("adam.factors", MISSED_STEPS, 4),
     vectors: arena.tensor("vectors", sequences, hidden),
     dVectors: arena.tensor("dVectors", sequences, hidden),
-    loss: arena.tensor("loss", 1),
     norm: arena.tensor("gradientNorm", 1),
     partials: arena.scratch(
       "gradientNorm.partials",
       gradientNormScratch(flat(model.weights).count, Math.min(tokens, rows)),
     ),
-    logits: arena.tensor("logits", batchSize, (columns - 1) * batchSize),
-    logSumExp: arena.tensor("logSumExp", batchSize),
-    columnLogSumExp: arena.tensor("columnLogSumExp", batchSize),
-    units: arena.tensor("units", sequences, hidden),
-    unitScales: arena.tensor("unitScales", sequences),
-    lossScratch: arena.scratch(
-      "loss.scratch",
-      infoNceScratch(batchSize, (columns - 1) * batchSize, hidden, ranks),
-    ),
+    objective: planObjective(arena, options, hidden, ranks),
   };
 }
 
@@ -194,15 +163,12 @@ export function trainStep(
   { rows, touched, step, learningRate, columns = options.columns }: StepHeader,
 ): void {
   if (rows === 0) return settle(k, plan, options, step);
-  const { encoder, temperature, hardNegativeWeight, seed } = options;
+  const { encoder, seed } = options;
   const { model, vectors, dVectors } = plan;
   const { weights: p, gradients: g } = model;
   const hidden = encoder.hiddenSize;
   const sequences = rows * columns;
-  const cols = rows * (columns - 1);
   const gradient = flat(g);
-  const columnLogSumExp = options.symmetric ? plan.columnLogSumExp.ptr : 0;
-  const cosine = options.similarity === "dot" ? 0 : 1;
   // Row i of a matrix of `width` columns.
   const at = (tensor: Tensor, i: number, width: number): number => tensor.ptr + 4 * i * width;
 
@@ -233,12 +199,7 @@ export function trainStep(
   settle(k, plan, options, step - 1, touched);
   for (const chunk of chunks) forward(chunk);
 
-  // prettier-ignore
-  {
-    k.infoNceForward(plan.loss.ptr, plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, plan.units.ptr, at(plan.units, rows, hidden), plan.unitScales.ptr, at(plan.unitScales, rows, 1), vectors.ptr, at(vectors, rows, hidden), plan.ids.ptr, at(plan.ids, rows, 1), rows, cols, hidden, temperature, hardNegativeWeight, cosine, plan.lossScratch.ptr);
-    const units = cosine ? plan.units : vectors;
-    k.infoNceBackward(dVectors.ptr, at(dVectors, rows, hidden), plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, units.ptr, at(units, rows, hidden), plan.unitScales.ptr, at(plan.unitScales, rows, 1), rows, cols, hidden, temperature, cosine, plan.lossScratch.ptr);
-  }
+  compare(k, plan.objective, options, dVectors, vectors, rows, columns);
   for (const chunk of chunks.toReversed()) {
     if (chunk !== chunks.at(-1)) forward(chunk); // with the same dropout, as its bits are a function
     const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
@@ -299,8 +260,10 @@ export function readLoss(
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
 ): { loss: number; norm: number } {
+  const { loss } = plan.objective;
+  const losses = new Float32Array(buffer, loss.ptr, loss.shape[0]);
   return {
-    loss: new Float32Array(buffer, plan.loss.ptr, 1)[0]!,
+    loss: losses.reduce((sum, value) => sum + value, 0) / losses.length,
     norm: new Float32Array(buffer, plan.norm.ptr, 1)[0]!,
   };
 }

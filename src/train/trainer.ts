@@ -66,7 +66,7 @@ export async function train(
     const step = state.step + 1;
     const { sequences, ids, columns, source } = order.batch(step);
     const { tokens, touched } = writeTrainingBatch(buffer, plan, run.step, sequences);
-    new Int32Array(buffer, plan.ids.ptr, ids.length).set(ids);
+    new Int32Array(buffer, plan.objective.ids.ptr, ids.length).set(ids);
     const learningRate = learningRateAt(
       step,
       run.totalSteps,

@@ -99,6 +99,15 @@ const copyColumns =
     return { wide, narrow };
   };
 
+/** Adds half of the first four columns of [rows, 8] behind eight columns of ones. */
+const addColumns =
+  (rows: number): Program<"y"> =>
+  (m) => {
+    const y = m.input(new Float32Array(rows * 12).fill(1), rows, 12);
+    m.k.addColumns(y.ptr + 4 * 8, m.input(uniform(7, rows * 8), rows, 8).ptr, rows, 4, 12, 8, 0.5);
+    return { y };
+  };
+
 const NORMALIZED = [
   ...ROWS.map((rows) => ({ rows, cols: 12 })),
   ...[4, 8, 20, 384].map((cols) => ({ rows: 5, cols })),
@@ -172,6 +181,18 @@ describe.each(INFERENCE_TARGETS)("%s: pooling", (target) => {
   });
 });
 
+describe.each(TARGETS)("%s: addColumns", (target) => {
+  it.each(ROWS)("adds a share of the columns it is given and touches no other, %s rows", (rows) => {
+    const x = uniform(7, rows * 8);
+    const y = Array.from({ length: rows * 12 }, (_, i) => {
+      const [row, column] = [Math.floor(i / 12), (i % 12) - 8];
+      return column < 0 ? 1 : 1 + x[8 * row + column]! / 2;
+    });
+    expectClose(run(target, addColumns(rows)), { y }, { absolute: 1e-7 });
+    expectSameBits(run(target, addColumns(rows)), run("node", addColumns(rows)), target);
+  });
+});
+
 describe.each(TARGETS)("%s: poolingBackward", (target) => {
   it.each(CASES.filter(isTrained))(
     "equals central differences of the oracle in every element, $name",
@@ -202,6 +223,7 @@ describe("node: pooling by a team", () => {
       [`normalizeForward ${lengths.length}`, normalizeForward(lengths.length, 12)] as const,
       [`averageForward ${lengths.length}`, averageForward(lengths.length)] as const,
       [`copyColumns ${lengths.length}`, copyColumns(lengths.length)] as const,
+      [`addColumns ${lengths.length}`, addColumns(lengths.length)] as const,
     ]);
     await expectTeamInvariance(Object.fromEntries(programs));
   });

@@ -50,7 +50,7 @@ function start(target: string, pooling: Pooling, changes: Partial<StepOptions> =
   const { k, buffer } = newKernels(target, plan.arena.pages);
   setInitial(buffer, plan.model.weights);
   const step = (sequences: number[][], header: Omit<StepHeader, "touched">): void => {
-    new Int32Array(buffer, plan.ids.ptr, sequences.length).set(
+    new Int32Array(buffer, plan.objective.ids.ptr, sequences.length).set(
       sequences.map((ids) => sequences.findIndex((other) => other.join() === ids.join())),
     );
     const { touched } = writeTrainingBatch(buffer, plan, options, sequences);
