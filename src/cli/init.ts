@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { UsageError } from "../errors.ts";
+import { toFloat32 } from "../files/safetensors.ts";
 import {
   type ModelConfig,
   type Pooling,
@@ -10,13 +11,13 @@ import {
 } from "../model/config.ts";
 import { type ParameterSet, planParameters } from "../model/parameters.ts";
 import { planStatic } from "../model/static.ts";
-import { storeWeights } from "../model/weights.ts";
-import { readJson, writeModelFolder } from "../node/model-folder.ts";
+import { foldStatic, storeWeights, TABLE_ALONE } from "../model/weights.ts";
+import { readJson, readModelFolder, writeModelFolder } from "../node/model-folder.ts";
 import { openText } from "../node/rows.ts";
 import { Arena, size } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { unframed } from "../tokenizer/vocab.ts";
-import { initializeStatic, initializeWeights } from "../train/initialize.ts";
+import { beginAsStatic, initializeStatic, initializeWeights } from "../train/initialize.ts";
 import { numberBetween, wholeNumber } from "./options.ts";
 import { count, note } from "./terminal.ts";
 
@@ -33,6 +34,8 @@ export interface InitOptions {
   readonly seed: number;
   /** A static model instead of a BERT: of the options of its shape only `hidden` counts. */
   readonly static?: boolean;
+  /** Folder of a static model that an encoder begins as. */
+  readonly beginAs?: string;
   /** Text whose frequencies weigh the tokens of a static model. */
   readonly corpus?: string;
 }
@@ -44,10 +47,14 @@ export async function init(options: InitOptions): Promise<void> {
 }
 
 async function initEncoder(options: InitOptions, tokenizerJson: object): Promise<void> {
+  const tokenizer = new Tokenizer(tokenizerJson);
+  const { vocabSize } = tokenizer;
+  const table =
+    options.beginAs === undefined ? undefined : await staticTable(options.beginAs, vocabSize);
   const config: ModelConfig = {
     encoder: {
-      vocabSize: new Tokenizer(tokenizerJson).vocabSize,
-      hiddenSize: options.hidden,
+      vocabSize,
+      hiddenSize: table ? table.length / vocabSize : options.hidden,
       numLayers: options.layers,
       numHeads: options.heads,
       intermediateSize: options.intermediate,
@@ -70,7 +77,27 @@ async function initEncoder(options: InitOptions, tokenizerJson: object): Promise
   const weights = planParameters(arena, config.encoder, config.pooling === "cls");
   const buffer = new ArrayBuffer(arena.top);
   initializeWeights(buffer, weights, options.seed);
+  if (table) {
+    // The static model never saw what frames a text.
+    const hidden = config.encoder.hiddenSize;
+    for (const id of tokenizer.encode("", 2).ids) table.fill(0, id * hidden, (id + 1) * hidden);
+    beginAsStatic(buffer, weights, table);
+  }
   await write(options.output, config, tokenizerJson, buffer, weights, "BERT");
+}
+
+/** The token vectors of a static model of the same vocabulary, with their weights in them. */
+async function staticTable(path: string, vocabSize: number): Promise<Float32Array> {
+  const folder = await readModelFolder(path);
+  const { tensors } = foldStatic(folder.config, folder.tensors);
+  const table = tensors.get(TABLE_ALONE);
+  if (!table || table.shape[0] !== vocabSize) {
+    throw new UsageError(
+      `--begin-as ${path}: expected an f32 static model of the same ${vocabSize} word pieces, found ` +
+        (table ? `one of ${table.shape[0]}` : "another kind of model"),
+    );
+  }
+  return toFloat32(table);
 }
 
 async function initStatic(options: InitOptions, framed: object): Promise<void> {
@@ -138,6 +165,10 @@ export function addInit(program: Command): void {
     .option(
       "--corpus <file>",
       "with --static: text whose rarer tokens weigh more to begin with, a / (a + p)",
+    )
+    .option(
+      "--begin-as <static model>",
+      "an encoder that begins as this static model of the same vocabulary, whose size of a vector it takes",
     )
     .option("--seed <n>", "seed of the random weights", wholeNumber(0), 42)
     .action((options: InitOptions) => init(options));

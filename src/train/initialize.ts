@@ -1,6 +1,6 @@
-import type { ParameterSet } from "../model/parameters.ts";
+import type { Parameters, ParameterSet } from "../model/parameters.ts";
 import type { StaticParameters } from "../model/static.ts";
-import { size } from "../runtime/arena.ts";
+import { size, type Tensor } from "../runtime/arena.ts";
 import { RandomStream, STREAM } from "./random.ts";
 
 /** BERT's initializer_range. */
@@ -44,4 +44,36 @@ export function initializeStatic(
   new Float32Array(buffer, weights.ptr, size(weights.shape)).forEach((_, id, factors) => {
     factors[id] = total === 0 ? 1 : SMOOTHING / (SMOOTHING + counts[id]! / total);
   });
+}
+
+/** How much longer the constant is than a token's vector: the longer, the less a layer norm bends. */
+const CONSTANT = 3;
+
+/**
+ * Makes an encoder, of random weights as `initializeWeights` leaves them, begin as the static model of `table`
+ * [vocab, hidden]. Layer norms would make all tokens weigh the same, so a constant c joins every token's vector x, as the
+ * token type: the norm of x + c is then nearly that of c, and the norm is nearly linear in x. Residual branches begin at
+ * zero, and the last norm's β takes c away again; its mean over tokens is nearly that of the x.
+ */
+export function beginAsStatic(
+  buffer: ArrayBufferLike,
+  { table, positions, types, layers }: Parameters,
+  vectors: Float32Array,
+): void {
+  const floats = ({ ptr, shape }: Tensor): Float32Array =>
+    new Float32Array(buffer, ptr, size(shape));
+  const [rows, hidden] = table.shape as [number, number];
+  const length = Math.sqrt(vectors.reduce((sum, x) => sum + x * x, 0) / rows);
+  floats(table).set(vectors.map((x) => x / length));
+  floats(positions).fill(0);
+  // ±1 by turns: of mean zero, as a layer norm takes the mean away.
+  const sign = (j: number): number => (j % 2 === 0 ? 1 : -1);
+  floats(types).forEach((_, i, all) => {
+    all[i] = i < hidden ? (sign(i) * CONSTANT) / Math.sqrt(hidden) : 0;
+  });
+  for (const { attentionWeight, downWeight } of layers) {
+    floats(attentionWeight).fill(0);
+    floats(downWeight).fill(0);
+  }
+  floats(layers.at(-1)!.outputBeta).forEach((_, j, beta) => (beta[j] = -sign(j)));
 }
