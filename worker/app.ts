@@ -8,8 +8,9 @@ import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
 import { secureHeaders } from "hono/secure-headers";
 import { authenticate, type ClientVariables } from "./auth.ts";
-import { ApiError, inDialect } from "./errors.ts";
+import { ApiError, inDialect, teiType } from "./errors.ts";
 import { type Limits, Load, spend } from "./limits.ts";
+import { Metrics } from "./metrics.ts";
 import { addOpenAi } from "./openai.ts";
 import { addSearch } from "./search.ts";
 import type { Service } from "./service.ts";
@@ -30,6 +31,7 @@ export interface Api {
   readonly service: () => Promise<Service>;
   readonly limits: Limits;
   readonly load: Load;
+  readonly metrics: Metrics;
 }
 
 /**
@@ -37,13 +39,14 @@ export interface Api {
  * without it there is none. Anybody may ask for the health and, unless the server is closed, for the page, which shows
  * nothing by itself; all else is for whom `settings.access` allows.
  *
- * | route                 |                                                                                  |
- * | --------------------- | -------------------------------------------------------------------------------- |
- * | `POST /v1/embeddings` | OpenAI's: `input`, `model`, `encoding_format`, `dimensions`                      |
- * | `GET /v1/models`      | OpenAI's list, of one model                                                      |
- * | `POST /search`        | `query`, `top_k` (1 to 50), `threshold` → `results` of `id`, `text`, `score`     |
- * | `GET /info`           | `model`, `dimension`, `max_length`, `pooling`, `dtype`, `sentences` in the index |
- * | `GET /health`         | 200 once the model is loaded, 503 while it cannot be                             |
+ * | route                          |                                                              |
+ * | ------------------------------ | ------------------------------------------------------------ |
+ * | `POST /v1/embeddings`          | `worker/openai.ts`                                           |
+ * | `GET /v1/models`, `/v1/models/…` | the one model                                              |
+ * | `POST /embed`, `/similarity`, `/tokenize` | `worker/tei.ts`                                   |
+ * | `GET /info`, `/metrics`        |                                                              |
+ * | `POST /search`                 | `worker/search.ts`                                           |
+ * | `GET /health`                  | 200 once the model is loaded, 503 while it cannot be         |
  */
 export function createApp(
   loadService: () => Promise<Service>,
@@ -84,13 +87,22 @@ export function createApp(
   });
 
   const load = new Load(limits);
-  const api: Api = { service: sharedLoad(loadService), limits, load };
+  const metrics = new Metrics();
+  const api: Api = { service: sharedLoad(loadService), limits, load, metrics };
   app.get("/health", async (c) => {
     await api.service();
     return c.json({ status: "ok" });
   });
   if (fetchPage && access.kind !== "closed") addPage(app, fetchPage);
 
+  app.use(async (c, next) => {
+    const start = performance.now();
+    await next();
+    // A path that is none is no name of a series: anybody can make up as many as he likes.
+    const route = c.res.status === 404 || c.res.status === 401 ? "none" : c.req.path;
+    const error = c.res.ok ? undefined : teiType(c.res.status);
+    metrics.request(route, (performance.now() - start) / 1000, error);
+  });
   app.use(authenticate(access), async (c, next) => {
     if (rateLimit) await spend(rateLimit, c.get("client"));
     c.header("cache-control", "no-store");

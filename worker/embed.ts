@@ -2,6 +2,7 @@
 import * as v from "valibot";
 import { promptOf, type PromptOptions } from "../src/model/prompts.ts";
 import type { EncodeOptions, SentenceModel, TokenIds } from "../src/simcse.ts";
+import type { Api } from "./app.ts";
 import { ApiError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 
@@ -62,7 +63,7 @@ const TURN_CHARACTERS = 65_536;
 export async function tokenize(
   model: SentenceModel,
   inputs: readonly Input[],
-  limits: Limits,
+  { limits, metrics }: Pick<Api, "limits" | "metrics">,
   { param, truncate, signal, ...prompt }: TokenizeOptions,
 ): Promise<TokenIds[]> {
   const prefix = promptOf(model.config, prompt);
@@ -78,6 +79,7 @@ export async function tokenize(
       truncate,
     );
     tokens += ids.length;
+    metrics.text(ids.length);
     if (tokens > limits.tokens) {
       const message = `more than ${limits.tokens} tokens in sum; send fewer at a time`;
       throw new ApiError(400, `${param}: ${message}`, { param });

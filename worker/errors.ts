@@ -47,14 +47,17 @@ export function inDialect(
   if (!TEI_ROUTES.has(path)) {
     return { status, body: { error: { message, type: openAiType(status), param, code } } };
   }
-  const error_type = empty ? "Empty" : (TEI_TYPES[status] ?? "Validation");
   return {
     status: status === 400 && !empty ? 422 : status,
-    body: { error: message, error_type },
+    body: { error: message, error_type: empty ? "Empty" : teiType(status) },
   };
 }
 
-/** TEI has six types; every refusal that has none of its own is a Validation. */
+/** TEI's word for a status: it has six, and every refusal without one of its own is a Validation. */
+export function teiType(status: number): string {
+  return TEI_TYPES[status] ?? "Validation";
+}
+
 const TEI_TYPES: Readonly<Record<number, string>> = {
   429: "Overloaded",
   500: "Backend",

@@ -62,7 +62,7 @@ export function addOpenAi(app: App, api: Api): void {
     }
     const { signal } = c.req.raw;
     const prompt = promptFor(model, { name: request.prompt_name, inputType: request.input_type });
-    const tokenIds = await tokenize(model, input, api.limits, {
+    const tokenIds = await tokenize(model, input, api, {
       param: "input",
       signal,
       ...prompt,

@@ -30,7 +30,7 @@ export function addSearch(app: App, api: Api): void {
     const { model, index } = await api.service();
     if (!index) throw new ApiError(404, "there are no sentences to search here");
     const { signal } = c.req.raw;
-    const tokenIds = await tokenize(model, [query], api.limits, { param: "query", signal });
+    const tokenIds = await tokenize(model, [query], api, { param: "query", signal });
     const [vector] = await embed(model, tokenIds, { signal });
     return c.json({
       results: index.search(truncate(vector!, index.dimension), { topK, threshold }),

@@ -1,6 +1,7 @@
 /** Routes of Hugging Face's text-embeddings-inference. */
 import * as v from "valibot";
 import { promptOf } from "../src/model/prompts.ts";
+import { VERSION } from "../src/version.ts";
 import type { Api, App } from "./app.ts";
 import {
   embed,
@@ -95,7 +96,7 @@ export function addTei(app: App, api: Api): void {
     const { signal } = c.req.raw;
     const prompt = promptFor(model, { name: request.prompt_name });
     const options = { param: "inputs", signal, ...cut(request), ...prompt };
-    const tokenIds = await tokenize(model, request.inputs, limits, options);
+    const tokenIds = await tokenize(model, request.inputs, api, options);
     const vectors = await embed(model, tokenIds, {
       dimensions,
       normalize: request.normalize,
@@ -110,11 +111,11 @@ export function addTei(app: App, api: Api): void {
     const { signal } = c.req.raw;
     const prompt = promptFor(model, { name: parameters.prompt_name });
     const options = { signal, ...cut(parameters), ...prompt };
-    const source = await tokenize(model, [inputs.source_sentence], limits, {
+    const source = await tokenize(model, [inputs.source_sentence], api, {
       param: "inputs.source_sentence",
       ...options,
     });
-    const sentences = await tokenize(model, inputs.sentences, limits, {
+    const sentences = await tokenize(model, inputs.sentences, api, {
       param: "inputs.sentences",
       ...options,
     });
@@ -137,14 +138,28 @@ export function addTei(app: App, api: Api): void {
 
   app.get("/info", async (c) => {
     const { name, model, index } = await api.service();
-    const { maxLength, pooling, dtype } = model.config;
+    const { maxLength, pooling, dtype, prompts = {} } = model.config;
     return c.json({
-      model: name,
+      model_id: name,
+      model_sha: null,
+      model_dtype: dtype,
+      model_type: { embedding: { pooling: pooling === "avg" ? "mean" : pooling } },
+      max_concurrent_requests: limits.concurrent,
+      max_input_length: maxLength,
+      max_batch_tokens: limits.tokens,
+      max_client_batch_size: limits.inputs,
+      auto_truncate: false,
+      tokenization_workers: 1,
+      version: VERSION,
       dimension: model.dimension,
-      max_length: maxLength,
-      pooling,
-      dtype,
+      prompts: Object.keys(prompts),
       sentences: index?.size ?? 0,
     });
   });
+
+  app.get("/metrics", (c) =>
+    c.text(api.metrics.print(api.load.requests), 200, {
+      "content-type": "text/plain; version=0.0.4",
+    }),
+  );
 }

@@ -117,6 +117,79 @@ describe("POST /v1/embeddings", () => {
     expect(Float32Array.from(expected!, (_, i) => view.getFloat32(4 * i, true))).toEqual(expected);
   });
 
+  it("int8 and uint8 keep cosines, in the same codes in every request; binary has the signs", async () => {
+    const input = SENTENCES.slice(0, 4);
+    const as = async (encoding_format: string, more: object = {}): Promise<number[][]> =>
+      (await embed({ input, encoding_format, ...more })).data.map(({ embedding }) => embedding);
+    const cosine = (a: number[], b: number[]): number =>
+      a.reduce((sum, x, i) => sum + x * b[i]!, 0) / (Math.hypot(...a) * Math.hypot(...b));
+    const floats = await as("float");
+    const codes = { int8: await as("int8"), uint8: await as("uint8") };
+    for (const [type, middle] of [
+      ["int8", -0.5],
+      ["uint8", 127.5],
+    ] as const) {
+      const centred = codes[type].map((code) => code.map((x) => x - middle));
+      for (const i of [1, 2, 3]) {
+        expect(cosine(centred[0]!, centred[i]!)).toBeCloseTo(cosine(floats[0]!, floats[i]!), 2);
+      }
+    }
+    const { data: alone } = await embed({ input: input[2], encoding_format: "int8" });
+    expect(alone[0]!.embedding).toEqual(codes.int8[2]);
+    const [ubinary, binary] = [await as("ubinary"), await as("binary", { dimensions: 16 })];
+    expect(ubinary[0]).toHaveLength(8);
+    expect(binary[0]).toHaveLength(2);
+    floats[0]!.forEach((x, i) =>
+      expect((ubinary[0]![i >> 3]! >> (7 - (i & 7))) & 1).toBe(Number(x > 0)),
+    );
+    expect(binary[0]).toEqual(ubinary[0]!.slice(0, 2).map((byte) => byte - 128));
+    const refused = await post("/v1/embeddings", {
+      input,
+      encoding_format: "binary",
+      dimensions: 12,
+    });
+    expect(await errorOf(refused)).toMatchObject({ status: 400, param: "encoding_format" });
+  });
+
+  it("input_type and prompt_name choose among the model's prompts", async () => {
+    const { tokenizer, dimension, config } = service.model;
+    const prompts = { query: "the ", passage: "a ", other: "on " };
+    const encode: Encoder["encode"] = (ids, options) => service.model.encode(ids, options);
+    const module = await compileKernels("edge");
+    const of = (more: Partial<typeof config>) => {
+      const model = new SentenceModel(
+        { config: { ...config, ...more }, dimension, encode },
+        tokenizer,
+        module,
+      );
+      return createApp(() => Promise.resolve({ ...service, model }), OPEN);
+    };
+    const prompted = of({ prompts, defaultPrompt: "other" });
+    const expected = (text: string) => Array.from(project.model.encode([text])[0]!);
+    for (const [body, text] of [
+      [{}, "on cat"],
+      [{ input_type: "query" }, "the cat"],
+      [{ input_type: "search_query" }, "the cat"],
+      [{ input_type: "document" }, "a cat"],
+      [{ input_type: "passage" }, "a cat"],
+      [{ prompt_name: "passage" }, "a cat"],
+    ] as const) {
+      const { data } = (await (
+        await post("/v1/embeddings", { input: "cat", ...body }, prompted)
+      ).json()) as Embeddings;
+      expect(data[0]!.embedding).toEqual(expected(text));
+    }
+    const symmetric = await post("/v1/embeddings", { input: "cat", input_type: "query" }, of({}));
+    expect(((await symmetric.json()) as Embeddings).data[0]!.embedding).toEqual(expected("cat"));
+    for (const [param, value] of [
+      ["prompt_name", "constructor"],
+      ["input_type", "__proto__"],
+    ] as const) {
+      const refused = await post("/v1/embeddings", { input: "cat", [param]: value }, prompted);
+      expect(await errorOf(refused)).toMatchObject({ status: 400, param });
+    }
+  });
+
   it("dimensions keeps the head of a vector and its direction, on the unit sphere", async () => {
     const [whole] = project.model.encode([SENTENCES[3]!]);
     const { data } = await embed({ input: SENTENCES[3], dimensions: 8 });
@@ -185,16 +258,57 @@ describe("POST /v1/embeddings", () => {
     expect(await errorOf(response)).toMatchObject({ status: 413 });
   });
 
-  it("answers a vector that is not finite with 500, never with nulls", async () => {
-    const silent = vi.spyOn(console, "error").mockImplementation(() => undefined);
+  it.each([NaN, Infinity, 0])(
+    "answers a vector of %f with 500, never with nulls",
+    async (value) => {
+      const silent = vi.spyOn(console, "error").mockImplementation(() => undefined);
+      const { config, dimension, tokenizer } = service.model;
+      const encode = () => [new Float32Array(dimension).fill(value)];
+      const module = await compileKernels("edge");
+      const model = new SentenceModel({ config, dimension, encode }, tokenizer, module);
+      const broken = createApp(() => Promise.resolve({ ...service, model }), OPEN);
+      for (const encoding_format of ["float", "base64", "int8"]) {
+        const response = await post("/v1/embeddings", { input: "a", encoding_format }, broken);
+        expect(await errorOf(response)).toMatchObject({ status: 500, type: "server_error" });
+      }
+      expect(silent.mock.calls[0]).toEqual([expect.stringContaining("zero or not finite")]);
+      silent.mockRestore();
+    },
+  );
+
+  it("a long request lets a short one pass, and ends when its client leaves", async () => {
     const { config, dimension, tokenizer } = service.model;
-    const encode = () => [new Float32Array(dimension).fill(NaN)];
+    let batches = 0;
+    const encode = (ids: readonly (Int32Array | readonly number[])[]) => {
+      batches++;
+      return ids.map(() => new Float32Array(dimension).fill(1));
+    };
     const module = await compileKernels("edge");
     const model = new SentenceModel({ config, dimension, encode }, tokenizer, module);
-    const broken = createApp(() => Promise.resolve({ ...service, model }), OPEN);
-    const response = await post("/v1/embeddings", { input: "a" }, broken);
-    expect(await errorOf(response)).toMatchObject({ status: 500, type: "server_error" });
-    silent.mockRestore();
+    const slow = createApp(() => Promise.resolve({ ...service, model }), OPEN);
+    const input = Array.from({ length: 2048 }, () => "a");
+    let done = false;
+    const patient = post("/v1/embeddings", { input }, slow).then(() => (done = true));
+    expect((await post("/v1/embeddings", { input: "a" }, slow)).status).toBe(200);
+    expect(done).toBe(false);
+    await patient;
+    const whole = batches - 1;
+    expect(whole).toBeGreaterThan(10);
+
+    batches = 0;
+    const controller = new AbortController();
+    const headers = { "content-type": "application/json" };
+    const init = {
+      method: "POST",
+      headers,
+      body: JSON.stringify({ input }),
+      signal: controller.signal,
+    };
+    const left = slow.request("/v1/embeddings", init);
+    await vi.waitFor(() => expect(batches).toBeGreaterThan(1), { interval: 1 });
+    controller.abort();
+    expect((await left).status).toBe(499);
+    expect(batches).toBeLessThan(whole / 2);
   });
 });
 
@@ -240,17 +354,6 @@ describe("other routes", () => {
     expect(await response.json()).toEqual({
       object: "list",
       data: [{ id: "simcse-edge", object: "model", created: 0, owned_by: "simcse-edge" }],
-    });
-  });
-
-  it("GET /info tells what the page shows", async () => {
-    expect(await (await app.request("/info")).json()).toEqual({
-      model: "simcse-edge",
-      dimension: 64,
-      max_length: MAX_LENGTH,
-      pooling: "avg",
-      dtype: "int8",
-      sentences: SENTENCES.length,
     });
   });
 

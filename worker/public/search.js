@@ -78,7 +78,7 @@ async function search() {
 
 async function describe() {
   try {
-    const { model, dimension, sentences } = await request("/info");
+    const { model_id: model, dimension, sentences } = await request("/info");
     info.textContent = `${model} · ${dimension} dimensions · ${counted(sentences)}`;
     if (sentences > 0) return;
     form.hidden = true;
