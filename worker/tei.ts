@@ -137,11 +137,11 @@ export function addTei(app: App, api: Api): void {
   });
 
   app.get("/info", async (c) => {
-    const { name, model, index } = await api.service();
+    const { name, model, index, version } = await api.service();
     const { maxLength, pooling, dtype, prompts = {} } = model.config;
     return c.json({
       model_id: name,
-      model_sha: null,
+      model_sha: version ?? null,
       model_dtype: dtype,
       model_type: { embedding: { pooling: pooling === "avg" ? "mean" : pooling } },
       max_concurrent_requests: limits.concurrent,

@@ -11,7 +11,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { hashOf, makeKey } from "../../src/node/keys.ts";
 import { createApp } from "../../worker/app.ts";
-import { loadService } from "../../worker/service.ts";
+import { serviceLoader } from "../../worker/service.ts";
 import { settingsOf } from "../../worker/settings.ts";
 import { assetsOf, makeTinyProject, SENTENCES, type TinyProject } from "./tiny-model.ts";
 
@@ -23,7 +23,7 @@ let expected: Float32Array[];
 
 beforeAll(async () => {
   project = await makeTinyProject();
-  const service = await loadService(assetsOf(project.directory), await compileKernels("edge"));
+  const service = await serviceLoader(assetsOf(project.directory), await compileKernels("edge"))();
   const settings = settingsOf({ API_KEY_HASHES: hashOf(apiKey) });
   const app = createApp(() => Promise.resolve(service), settings);
   server = createServer(getRequestListener(app.fetch)).listen(0, "127.0.0.1");

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { SentenceModel } from "../../src/simcse.ts";
 import { type App, createApp } from "../../worker/app.ts";
-import { loadService, type Service } from "../../worker/service.ts";
+import { serviceLoader, type Service } from "../../worker/service.ts";
 import {
   assetsOf,
   makeTinyProject,
@@ -20,7 +20,7 @@ let app: App;
 beforeAll(async () => {
   project = await makeTinyProject();
   const module = await compileKernels("edge");
-  service = await loadService(assetsOf(project.directory), module);
+  service = await serviceLoader(assetsOf(project.directory), module)();
   const { dimension, tokenizer, config } = service.model;
   const prompts = { query: "the ", passage: "a " };
   const encoder = {
@@ -166,7 +166,7 @@ it("GET /info has TEI's fields, and what the page shows", async () => {
   const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
   expect(await (await app.request("/info")).json()).toEqual({
     model_id: "simcse-edge",
-    model_sha: null,
+    model_sha: service.version,
     model_dtype: "int8",
     model_type: { embedding: { pooling: "mean" } },
     max_concurrent_requests: 128,
