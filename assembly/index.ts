@@ -9,6 +9,7 @@ export { infoNceBackward, infoNceForward } from "./infonce";
 export { packInt8 } from "./int8";
 export { layerNormBackward } from "./layernorm";
 export { linearBackwardInput, linearBackwardWeight } from "./linear";
+export { crossEntropyBackward, crossEntropyForward } from "./mlm";
 export { addColumns, poolingBackward } from "./pooling";
 export { dropoutOrigin } from "./random";
 export { staticMeanBackward, staticMeanForward } from "./static";

@@ -7,6 +7,7 @@ import { infonce } from "./infonce.ts";
 import { int8 } from "./int8.ts";
 import { linear } from "./linear.ts";
 import type { Table } from "./measure.ts";
+import { mlm } from "./mlm.ts";
 import { pointwise } from "./pointwise.ts";
 import { search } from "./search.ts";
 import { step } from "./step.ts";
@@ -17,6 +18,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   attention,
   pointwise,
   infonce,
+  mlm,
   step,
   search,
 };
@@ -24,7 +26,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
 /** Names that stand for several. */
 const groups: Record<string, readonly string[]> = {
   gemm: Object.keys(benches).filter((name) => ["linear", "int8", "int4"].includes(name)),
-  kernels: ["attention", "pointwise", "infonce", "search"],
+  kernels: ["attention", "pointwise", "infonce", "mlm", "search"],
 };
 
 const given = process.argv.slice(2).filter((name) => name !== "--json");

@@ -142,6 +142,35 @@ export interface Kernels extends InferenceKernels {
     cosine: number,
     scratch: Pointer,
   ): void;
+  crossEntropyForward(
+    loss: Pointer,
+    logSumExp: Pointer,
+    own: Pointer,
+    tops: Pointer,
+    x: Pointer,
+    words: Pointer,
+    bias: Pointer,
+    labels: Pointer,
+    rows: number,
+    hidden: number,
+    vocab: number,
+    scratch: Pointer,
+  ): void;
+  crossEntropyBackward(
+    dx: Pointer,
+    dWords: Pointer,
+    dBias: Pointer,
+    x: Pointer,
+    words: Pointer,
+    bias: Pointer,
+    labels: Pointer,
+    logSumExp: Pointer,
+    rows: number,
+    hidden: number,
+    vocab: number,
+    scale: number,
+    scratch: Pointer,
+  ): void;
   gradientNorm(
     norm: Pointer,
     gradient: Pointer,

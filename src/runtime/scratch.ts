@@ -78,6 +78,19 @@ export function infoNceScratch(
   return packed + ranks * RANK_SCRATCH;
 }
 
+/** Words whose logits `assembly/mlm.ts` keeps at a time. */
+const VOCABULARY_BLOCK = 1024;
+
+/** `crossEntropyForward` and `crossEntropyBackward`: logits of a block, the packed operand. */
+export function crossEntropyScratch(rows: number, hidden: number, ranks: number): number {
+  const packed = Math.max(
+    packedBytes(hidden, VOCABULARY_BLOCK),
+    packedBytes(VOCABULARY_BLOCK, hidden),
+    packedBytes(rows, hidden),
+  );
+  return 4 * rows * VOCABULARY_BLOCK + packed + ranks * RANK_SCRATCH;
+}
+
 /** `gradientNorm`: a partial sum for each block of 4096 elements, and for each touched row of a table. */
 export function gradientNormScratch(count: number, rows: number): number {
   return 4 * (Math.ceil(count / 4096) + rows);
