@@ -4,6 +4,7 @@ export * from "./augment.ts";
 export * from "./checkpoint.ts";
 export * from "./data.ts";
 export * from "./initialize.ts";
+export * from "./masking.ts";
 export * from "./objective.ts";
 export * from "./schedule.ts";
 export * from "./step.ts";

@@ -44,7 +44,14 @@ export class RandomStream {
 }
 
 /** What a stream is for; two purposes never share numbers. */
-export const STREAM = { weights: 1, order: 2, source: 3, choice: 4, augment: 5 } as const;
+export const STREAM = {
+  weights: 1,
+  order: 2,
+  source: 3,
+  choice: 4,
+  augment: 5,
+  masking: 6,
+} as const;
 
 /** A permutation of 0 … n - 1 (Fisher & Yates). */
 export function permutation(n: number, random: RandomStream): Uint32Array {
