@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { type RunningWorker, startWorker } from "../../src/node/worker-run.ts";
+import { fuzz } from "./fuzz.ts";
 import { makeTinyProject, MAX_LENGTH, SENTENCES, type TinyProject } from "./tiny-model.ts";
 
 let project: TinyProject;
@@ -46,6 +47,12 @@ it("requests that arrive together are answered as if alone", async () => {
   const answers = await Promise.all(SENTENCES.map((input) => embeddings<number[]>({ input })));
   const expected = project.model.encode(SENTENCES);
   expect(answers.map(([vector]) => Float32Array.from(vector!))).toEqual(expected);
+});
+
+it("hostile requests get no 5xx, and good ones between them the same answer", async () => {
+  const statuses = await fuzz(worker.url, 300, 7);
+  expect(statuses.get(200)).toBeGreaterThan(0);
+  expect(statuses.size).toBeGreaterThan(3);
 });
 
 it("search in workerd finds a sentence of the index first", async () => {
