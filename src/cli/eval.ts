@@ -39,7 +39,7 @@ export interface EvalOptions {
   readonly json?: boolean;
 }
 
-type Task = StsTask | TransferTask;
+export type Task = StsTask | TransferTask;
 type Score = StsScore | TransferScore;
 
 /** What `--json` prints: all of one model's scores, times 100. */
@@ -60,7 +60,7 @@ export interface TaskReport {
 }
 
 /** The data of the tasks that were asked for, read once for all models. */
-interface TaskData {
+export interface TaskData {
   readonly sts: ReadonlyMap<StsTask, ReadonlyMap<string, GradedPairs>>;
   readonly transfer: ReadonlyMap<TransferTask, TransferData>;
   readonly missing: readonly string[];
@@ -99,7 +99,11 @@ export function reportTable(names: readonly string[], reports: readonly PairRepo
   ]);
 }
 
-async function readTasks(tasks: readonly Task[], folder: string, split: Split): Promise<TaskData> {
+export async function readTasks(
+  tasks: readonly Task[],
+  folder: string,
+  split: Split,
+): Promise<TaskData> {
   const sts = new Map<StsTask, ReadonlyMap<string, GradedPairs>>();
   const transfer = new Map<TransferTask, TransferData>();
   const missing: string[] = [];
@@ -125,7 +129,7 @@ async function readTasks(tasks: readonly Task[], folder: string, split: Split): 
 }
 
 /** Scores one model on all tasks; each different sentence is encoded once. */
-async function evaluateTasks(
+export async function evaluateTasks(
   model: string,
   embedder: Embedder,
   { sts, transfer, missing }: TaskData,
@@ -202,12 +206,12 @@ async function whitened(
   return { ...embedder, encode: async (texts) => (await embedder.encode(texts)).map(whiten) };
 }
 
-function isSts(task: Task): task is StsTask {
+export function isSts(task: Task): task is StsTask {
   return (STS_TASKS as readonly string[]).includes(task);
 }
 
 /** The score that tables print: Spearman or accuracy. */
-function figure(score: Score | undefined): number | undefined {
+export function figure(score: Score | undefined): number | undefined {
   return score && ("spearman" in score ? score.spearman : score.accuracy);
 }
 
@@ -278,7 +282,7 @@ function taskTables(reports: readonly TaskReport[], published: boolean): string 
 }
 
 /** `sts`, `transfer`, `all`, or names with commas between them, in any case. */
-function parseTasks(text: string): Task[] {
+export function parseTasks(text: string): Task[] {
   const all: readonly Task[] = [...STS_TASKS, ...TRANSFER_TASKS, ENTAILMENT_TASK];
   const groups: Record<string, readonly Task[]> = {
     sts: STS_TASKS,

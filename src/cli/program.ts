@@ -10,6 +10,7 @@ import { addInit } from "./init.ts";
 import { addInspect } from "./inspect.ts";
 import { addKey } from "./key.ts";
 import { addQuantize } from "./quantize.ts";
+import { addReport } from "./report.ts";
 import { addServe } from "./serve.ts";
 import { addSimilarity } from "./similarity.ts";
 import { addStart } from "./start.ts";
@@ -24,7 +25,7 @@ const program = new Command("simcse")
   .version(version())
   .exitOverride()
   .showHelpAfterError("(--help lists the options)");
-const training = [addStart, addVocab, addInit, addTrain, addEval, addQuantize];
+const training = [addStart, addVocab, addInit, addTrain, addEval, addReport, addQuantize];
 const using = [addEncode, addSimilarity, addIndex, addInspect, addConvert, addServe, addKey];
 for (const add of [...training, ...using]) add(program);
 

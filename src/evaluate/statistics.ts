@@ -78,6 +78,39 @@ export function bootstrapInterval(
   return [quantile(sorted, (1 - level) / 2), quantile(sorted, (1 + level) / 2)];
 }
 
+/**
+ * How much better `x` orders `y` than `base` does: the difference of Spearman's correlations, its percentile interval when
+ * the same pairs are drawn for both (paired bootstrap), and the share of draws in which `x` is not better.
+ * @throws RangeError as `spearman`
+ */
+export function pairedBootstrap(
+  x: ArrayLike<number>,
+  base: ArrayLike<number>,
+  y: ArrayLike<number>,
+  { samples = 1000, seed = 0, level = 0.95 }: BootstrapOptions = {},
+): { difference: number; interval: [low: number, high: number]; notBetter: number } {
+  const difference = spearman(x, y) - spearman(base, y);
+  const random = mulberry32(seed);
+  const [byX, byBase, byY] = [ascending(x), ascending(base), ascending(y)];
+  const counts = new Uint32Array(x.length);
+  const found: number[] = [];
+  for (let s = 0; s < samples; s++) {
+    counts.fill(0);
+    for (let draw = 0; draw < x.length; draw++) counts[Math.floor(random() * x.length)]!++;
+    const grades = midranks(y, byY, counts);
+    const value =
+      correlation(midranks(x, byX, counts), grades, counts) -
+      correlation(midranks(base, byBase, counts), grades, counts);
+    if (!Number.isNaN(value)) found.push(value);
+  }
+  const sorted = Float64Array.from(found).toSorted();
+  return {
+    difference,
+    interval: [quantile(sorted, (1 - level) / 2), quantile(sorted, (1 + level) / 2)],
+    notBetter: found.filter((value) => value <= 0).length / found.length,
+  };
+}
+
 /** Indices that sort the values. */
 function ascending(values: ArrayLike<number>): Uint32Array {
   const i = Array.prototype.findIndex.call(values, Number.isNaN);

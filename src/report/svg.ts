@@ -1,6 +1,6 @@
 /**
  * Charts as SVG text: the same numbers give the same bytes, in any runtime. Text and axes take the colour of the page, marks
- * the custom properties `--chart-1`, `--chart-2`; each chart says in words what it shows.
+ * the custom properties `--chart-1` to `--chart-6`; each chart says in words what it shows.
  */
 
 export interface Point {
@@ -42,7 +42,7 @@ export function lineChart(
   );
   const lines = curves.map(({ name, points }, i) => {
     const path = thin(points).map(({ x, y }) => `${frame.x(x)},${frame.y(y)}`);
-    const legend = `<text x="${LEFT + 8 + 150 * i}" y="${TOP - 4}" fill="${colour(i)}">${escapeXml(name)}</text>`;
+    const legend = `<text x="${round(LEFT + 8 + Math.min(150, (WIDTH - LEFT - RIGHT) / curves.length) * i)}" y="${TOP - 4}" fill="${colour(i)}">${escapeXml(name)}</text>`;
     return `<polyline points="${path.join(" ")}" fill="none" stroke="${colour(i)}" stroke-width="1.5"/>${curves.length > 1 ? legend : ""}`;
   });
   const dashed =
@@ -71,6 +71,58 @@ export function scatterPath(
   );
   return frame.wrap(
     `<polyline points="${path}" fill="none" stroke="${colour(0)}" opacity="0.5"/>${marks.join("")}`,
+  );
+}
+
+/** Points, each under its name. */
+export function scatter(
+  given: readonly (Point & { readonly name: string })[],
+  options: ChartOptions,
+): string {
+  const points = given.filter(isFinitePoint);
+  const frame = makeFrame(
+    points.map(({ x }) => x),
+    points.map(({ y }) => y),
+    options,
+  );
+  const marks = points.map(({ x, y, name }, i) => {
+    const [left, top] = [frame.x(x), frame.y(y)];
+    const right = left > WIDTH / 2;
+    return (
+      `<circle cx="${left}" cy="${top}" r="5" fill="${colour(i)}"><title>${escapeXml(`${name}: ${spell(x)}, ${spell(y)}`)}</title></circle>` +
+      `<text x="${left + (right ? -9 : 9)}" y="${top + 4}" text-anchor="${right ? "end" : "start"}" fill="${colour(i)}">${escapeXml(name)}</text>`
+    );
+  });
+  return frame.wrap(marks.join(""));
+}
+
+/** A square of values in [-1, 1] between items, numbered from 1 and named on hover; the stronger, the nearer to ±1. */
+export function heatMap(
+  names: readonly string[],
+  values: readonly (readonly number[])[],
+  { title, description }: Pick<ChartOptions, "title" | "description">,
+): string {
+  const cell = 36;
+  const side = cell * (names.length + 1);
+  const labels = names.map((_, i) => {
+    const at = cell * (i + 1.5);
+    return `<text x="${at}" y="${cell - 8}" text-anchor="middle">${i + 1}</text><text x="${cell - 8}" y="${at + 4}" text-anchor="end">${i + 1}</text>`;
+  });
+  const cells = values.flatMap((row, i) =>
+    row.map((value, j) => {
+      const [x, y] = [cell * (j + 1), cell * (i + 1)];
+      // At most so strong that the number stays legible on it.
+      const strength = round(Math.abs(value) * 5) / 10;
+      return (
+        `<g><title>${escapeXml(`${value.toFixed(3)}: ${names[i]} | ${names[j]}`)}</title>` +
+        `<rect x="${x}" y="${y}" width="${cell - 1}" height="${cell - 1}" fill="${colour(value < 0 ? 1 : 0)}" fill-opacity="${strength}"/>` +
+        `<text x="${x + cell / 2}" y="${y + cell / 2 + 4}" text-anchor="middle">${value.toFixed(2)}</text></g>`
+      );
+    }),
+  );
+  return (
+    `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${side} ${side}" role="img" font-family="system-ui, sans-serif" font-size="11" fill="currentColor">` +
+    `<title>${escapeXml(title)}</title><desc>${escapeXml(description)}</desc>${labels.join("")}${cells.join("")}</svg>`
   );
 }
 
@@ -162,8 +214,11 @@ function thin(points: readonly Point[]): readonly Point[] {
   });
 }
 
+const COLOURS = ["#2563eb", "#d97706", "#16a34a", "#dc2626", "#9333ea", "#0d9488"] as const;
+
 function colour(i: number): string {
-  return `var(--chart-${i + 1}, ${["#2563eb", "#d97706"][i]})`;
+  const own = i % COLOURS.length;
+  return `var(--chart-${own + 1}, ${COLOURS[own]})`;
 }
 
 function round(value: number): number {

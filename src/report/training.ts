@@ -1,5 +1,6 @@
 /** A training run as one HTML page: it needs no network, no script and no other file. */
 import type { DevReport, StepReport } from "../train/trainer.ts";
+import { figures, htmlPage } from "./page.ts";
 import { escapeXml, histogram, lineChart, scatterPath } from "./svg.ts";
 
 export interface TrainingRun {
@@ -42,36 +43,17 @@ export function trainingReport({
       y: "sentences",
     }),
   );
-  const figures = charts.map(
-    (chart) => `<figure>${chart}<figcaption>${titleOf(chart)}</figcaption></figure>`,
-  );
   const rows = Object.entries(settings).map(
     ([key, value]) =>
       `<tr><th scope="row">${escapeXml(key)}</th><td>${escapeXml(typeof value === "string" ? value : JSON.stringify(value))}</td></tr>`,
   );
-  return `<!doctype html>
-<html lang="en">
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>${escapeXml(name)}</title>
-<style>
-:root { color-scheme: light dark; --chart-1: light-dark(#2563eb, #7aa8ff); --chart-2: light-dark(#b45309, #fbbf24); }
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem auto; padding: 0 1rem; }
-main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.5rem; }
-figure { margin: 0; } figcaption { text-align: center; } svg { width: 100%; }
-th { text-align: left; font-weight: normal; padding-right: 2rem; } td { overflow-wrap: anywhere; }
-</style>
-<h1>${escapeXml(name)}</h1>
-<p>${escapeXml(summary(steps, evaluations))}</p>
-<main>
-${figures.join("\n")}
-</main>
+  const body = `<p>${escapeXml(summary(steps, evaluations))}</p>
+${figures(charts)}
 <h2>Settings</h2>
 <table>
 ${rows.join("\n")}
-</table>
-</html>
-`;
+</table>`;
+  return htmlPage(name, body);
 }
 
 function lossChart(steps: readonly StepReport[]): string {
@@ -137,8 +119,4 @@ function summary(steps: readonly StepReport[], evaluations: readonly DevReport[]
   if (evaluations.length === 0) return text;
   const best = evaluations.reduce((a, b) => (b.spearman > a.spearman ? b : a));
   return `${text} Best dev Spearman ${best.spearman.toFixed(2)} at step ${best.step}.`;
-}
-
-function titleOf(chart: string): string {
-  return /<title>(.*?)<\/title>/.exec(chart)![1]!;
 }

@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { sampleCorrelation, sampleRankCorrelation } from "simple-statistics";
 import { describe, expect, it } from "vitest";
-import { bootstrapInterval, pearson, ranks, spearman } from "../../src/evaluate/statistics.ts";
+import {
+  bootstrapInterval,
+  pearson,
+  ranks,
+  spearman,
+  pairedBootstrap,
+} from "../../src/evaluate/statistics.ts";
 
 // The literals are SciPy 1.17's rankdata, pearsonr and spearmanr.
 const X = [1, 2, 2, 3, 3, 3, 4, 0.5];
@@ -204,5 +210,30 @@ describe("bootstrapInterval", () => {
     );
     expect(() => bootstrapInterval(X, [1])).toThrow(/lists of one length, found 8 and 1/);
     expect(() => bootstrapInterval([NaN, 1], [1, 2])).toThrow(/^value 0 of 2 is NaN/);
+  });
+});
+
+describe("pairedBootstrap", () => {
+  const grades = Array.from({ length: 200 }, (_, i) => i % 6);
+  const noise = (scale: number): number[] =>
+    grades.map((grade, i) => grade + scale * Math.sin(1 + 12.9898 * i * scale));
+
+  it("has the difference of the correlations, inside an interval that is the same each time", () => {
+    const [good, bad] = [noise(0.5), noise(5)];
+    const found = pairedBootstrap(good, bad, grades);
+    expect(found.difference).toBe(spearman(good, grades) - spearman(bad, grades));
+    expect(found.interval[0]).toBeLessThan(found.difference);
+    expect(found.interval[1]).toBeGreaterThan(found.difference);
+    expect(found.notBetter).toBe(0);
+    expect(pairedBootstrap(good, bad, grades)).toEqual(found);
+  });
+
+  it("is 0 to 0 for a model and itself, which is never better", () => {
+    const scores = noise(3);
+    expect(pairedBootstrap(scores, scores, grades)).toEqual({
+      difference: 0,
+      interval: [0, 0],
+      notBetter: 1,
+    });
   });
 });
