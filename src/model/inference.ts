@@ -62,12 +62,17 @@ export interface EncoderWeights {
   readonly layers: readonly InferenceLayer[];
 }
 
-/** The weights of a static model: a row of the table for each token, times a weight. */
-export interface TableWeights {
-  readonly table: Tensor; // [rows, hidden]
-  readonly rows: Tensor; // [vocab] int32
-  readonly weights: Tensor; // [vocab]
-}
+/** The weights of a static model: a row of the table for each token, times a weight; or int8 codes for each token. */
+export type TableWeights =
+  | {
+      readonly table: Tensor; // [rows, hidden]
+      readonly rows: Tensor; // [vocab] int32
+      readonly weights: Tensor; // [vocab]
+    }
+  | {
+      readonly table: Tensor; // [vocab, hidden] int8
+      readonly scales: Tensor; // [vocab]
+    };
 
 /** What the pooled vector goes through; BERT's pooler is the first, where pooling is "cls". */
 export type InferenceModule =
@@ -184,10 +189,16 @@ function int8Linear(plan: Plan, name: string, inputs: number, outputs: number): 
   };
 }
 
-function planTable(arena: Arena, { encoder }: ModelConfig, tableRows: number): TokenPlan {
-  const table = arena.tensor("embeddings", tableRows, encoder.hiddenSize);
-  const rows = arena.reserve("mapping", "I32", [encoder.vocabSize]);
-  const weights = arena.tensor("weights", encoder.vocabSize);
+function planTable(arena: Arena, { encoder, dtype }: ModelConfig, tableRows: number): TokenPlan {
+  const { vocabSize, hiddenSize } = encoder;
+  if (dtype === "int8") {
+    const table = arena.reserve("embeddings.codes", "I8", [vocabSize, hiddenSize]);
+    const scales = arena.tensor("embeddings.scales", vocabSize);
+    return { tokens: { table, scales }, head: undefined, named: [table, scales] };
+  }
+  const table = arena.tensor("embeddings", tableRows, hiddenSize);
+  const rows = arena.reserve("mapping", "I32", [vocabSize]);
+  const weights = arena.tensor("weights", vocabSize);
   return { tokens: { table, rows, weights }, head: undefined, named: [table, rows, weights] };
 }
 
@@ -384,7 +395,11 @@ export function encode(
   normalize: boolean,
 ): Tensor {
   let x = b.x;
-  if ("table" in m.tokens) {
+  if ("scales" in m.tokens) {
+    const { table, scales } = m.tokens;
+    // prettier-ignore
+    k.embeddingInt8Forward(x.ptr, batch.tokenIds.ptr, batch.positions.ptr, table.ptr, scales.ptr, 0, 0, size.tokens, config.encoder.hiddenSize);
+  } else if ("table" in m.tokens) {
     const { table, rows, weights } = m.tokens;
     // prettier-ignore
     k.staticEmbeddingForward(x.ptr, batch.tokenIds.ptr, table.ptr, rows.ptr, weights.ptr, size.tokens, config.encoder.hiddenSize);

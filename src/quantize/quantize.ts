@@ -1,6 +1,6 @@
 import type { SafetensorsTensor } from "../files/safetensors.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { type Linear, planInference } from "../model/inference.ts";
+import { type EncoderWeights, type Linear, planInference } from "../model/inference.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import { Arena, size, type Tensor } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
@@ -8,7 +8,8 @@ import type { Kernels } from "../runtime/kernels.ts";
 
 /**
  * Weights of an f32 model as int8, in the order the kernels read them. `module` is a binary with the training kernels.
- * Matrices get a scale per output, the word table one per row; biases, layer norms and positions stay f32.
+ * Matrices get a scale per output, the word table one per row; biases, layer norms and positions stay f32. Of a static model
+ * each token's vector, its weight included, becomes a row of codes.
  */
 export function quantizeInt8(
   module: WebAssembly.Module,
@@ -18,13 +19,14 @@ export function quantizeInt8(
 ): { config: ModelConfig; tensors: [string, SafetensorsTensor][] } {
   if (config.dtype !== "f32")
     throw new RangeError(`${file}: already ${config.dtype}; quantize the f32 model instead`);
-  if (config.table) {
-    throw new RangeError(`${file}: a static model has no layers to quantize; serve it as it is`);
-  }
+  const { vocabSize, hiddenSize } = config.encoder;
   const quantized: ModelConfig = { ...config, dtype: "int8" };
   const arena = new Arena();
   const from = planInference(arena, config);
   const to = planInference(arena, quantized);
+  const tokens = config.table ? vocabSize : 0;
+  const ids = arena.reserve("ids", "I32", [tokens]);
+  const folded = arena.tensor("folded", tokens, hiddenSize);
   const memory = new WebAssembly.Memory({ initial: arena.pages, maximum: 65536, shared: true });
   const k = instantiate<Kernels>(module, memory);
   k.join(0, 1);
@@ -44,20 +46,38 @@ export function quantizeInt8(
     copy(target.bias, source.bias);
   };
 
-  if ("table" in to.tokens || "table" in from.tokens) throw new Error("internal: not an encoder");
-  const [encoder, source] = [to.tokens, from.tokens];
-  // prettier-ignore
-  k.quantizeRowsInt8(encoder.words.ptr, encoder.wordScales!.ptr, source.words.ptr, config.encoder.vocabSize, config.encoder.hiddenSize);
-  for (const name of ["positions", "types", "gamma", "beta"] as const) {
-    copy(encoder[name], source[name]);
-  }
-  encoder.layers.forEach((target, n) => {
-    const layer = source.layers[n]!;
-    for (const name of ["qkv", "attention", "up", "down"] as const) pack(target[name], layer[name]);
-    for (const name of ["attentionGamma", "attentionBeta", "outputGamma", "outputBeta"] as const) {
-      copy(target[name], layer[name]);
+  const quantizeEncoder = (encoder: EncoderWeights, source: EncoderWeights): void => {
+    // prettier-ignore
+    k.quantizeRowsInt8(encoder.words.ptr, encoder.wordScales!.ptr, source.words.ptr, vocabSize, hiddenSize);
+    for (const name of ["positions", "types", "gamma", "beta"] as const) {
+      copy(encoder[name], source[name]);
     }
-  });
+    encoder.layers.forEach((target, n) => {
+      const layer = source.layers[n]!;
+      for (const name of ["qkv", "attention", "up", "down"] as const)
+        pack(target[name], layer[name]);
+      for (const name of [
+        "attentionGamma",
+        "attentionBeta",
+        "outputGamma",
+        "outputBeta",
+      ] as const) {
+        copy(target[name], layer[name]);
+      }
+    });
+  };
+
+  if ("rows" in from.tokens && "scales" in to.tokens) {
+    // Every token once, as its weighted vector.
+    const { table, rows, weights } = from.tokens;
+    new Int32Array(buffer, ids.ptr, vocabSize).forEach((_, i, all) => (all[i] = i));
+    // prettier-ignore
+    k.staticEmbeddingForward(folded.ptr, ids.ptr, table.ptr, rows.ptr, weights.ptr, vocabSize, hiddenSize);
+    // prettier-ignore
+    k.quantizeRowsInt8(to.tokens.table.ptr, to.tokens.scales.ptr, folded.ptr, vocabSize, hiddenSize);
+  } else if ("layers" in from.tokens && "layers" in to.tokens) {
+    quantizeEncoder(to.tokens, from.tokens);
+  }
   to.modules.forEach((target, n) => {
     const step = from.modules[n]!;
     if (target.type === "dense" && step.type === "dense") pack(target.linear, step.linear);
