@@ -10,6 +10,7 @@ import {
   toFloat32,
 } from "../../src/files/safetensors.ts";
 import { type ModelConfig, parseConfig } from "../../src/model/config.ts";
+import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
 import { foldStatic } from "../../src/model/weights.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openModel, readModelFolder, writeModelFolder } from "../../src/node/model-folder.ts";
@@ -433,6 +434,42 @@ describe("static models", () => {
     vector([5, 6, 7]).forEach((value, j) => expect(found![j]).toBeCloseTo(value, 5));
     const written = JSON.parse(readFileSync(join(alone, "modules.json"), "utf8")) as object[];
     expect(written).toEqual([{ ...modules[0], path: "" }]);
+  });
+
+  it("of int8 have a row of codes for each token, and the same bits on every target", async () => {
+    const path = folderOf({
+      "config.json": { model_type: "model2vec", normalize: false },
+      "tokenizer.json": tokenizer,
+      "model.safetensors": tensors(),
+    });
+    const folder = await readModelFolder(path);
+    const int8 = quantizeInt8(
+      await compileKernels("node"),
+      folder.config,
+      folder.tensors,
+      "static",
+    );
+    const target = join(root, "static-int8");
+    await writeModelFolder(target, { ...folder, ...int8 });
+    const read = await readModelFolder(target);
+    expect([...read.tensors.keys()].toSorted()).toEqual(["embeddings.codes", "embeddings.scales"]);
+    const ids = [
+      [5, 6, 7],
+      [9, 1, 12, 39],
+    ];
+    const encodings = ["edge", "portable"].map(async (name) => {
+      const module = await compileKernels(name as "edge");
+      const memory = allocateEncoders(module, read.config, read.tensors, "static");
+      return new SentenceEncoder(module, read.config, memory).encode(ids, { normalize: false });
+    });
+    const [edge, portable] = await Promise.all(encodings);
+    expect(portable).toEqual(edge);
+    ids.forEach((tokens, i) => {
+      // The unknown token, 1, counts for nothing; a code is within half a step of its value.
+      vector(tokens.filter((id) => id !== 1)).forEach((value, j) =>
+        expect(Math.abs(edge![i]![j]! - value)).toBeLessThan(7 / 127),
+      );
+    });
   });
 
   it("of sentence-transformers have a row for every token", async () => {
