@@ -111,7 +111,9 @@ describe("a batch", () => {
     expect(first.sequences.map(({ length }) => length).toSorted((a, b) => a - b)).toEqual([
       4, 5, 11, 12,
     ]);
-    expect([first.sequences[0]!.length, first.sequences[1]!.length].toSorted()).toEqual([12, 5]);
+    expect(
+      [first.sequences[0]!.length, first.sequences[1]!.length].toSorted((a, b) => a - b),
+    ).toEqual([5, 12]);
     expect([...first.ids.subarray(0, 2)]).toEqual([...first.ids.subarray(2)]);
     const later = order.batch(9);
     expect(later.sequences).not.toEqual(first.sequences);
@@ -127,7 +129,7 @@ describe("a batch", () => {
       order
         .batch(1)
         .sequences.map(({ length }) => length)
-        .toSorted(),
-    ).toEqual([12, 12, 4, 4]);
+        .toSorted((a, b) => a - b),
+    ).toEqual([4, 4, 12, 12]);
   });
 });
