@@ -3,6 +3,7 @@ import { UsageError } from "../errors.ts";
 import { onDownload } from "../node/hub.ts";
 import { version } from "../node/package.ts";
 import { addConvert } from "./convert.ts";
+import { addDeploy, addDev } from "./deploy.ts";
 import { addEncode } from "./encode.ts";
 import { addEval } from "./eval.ts";
 import { addIndex } from "./index.ts";
@@ -26,7 +27,17 @@ const program = new Command("simcse")
   .exitOverride()
   .showHelpAfterError("(--help lists the options)");
 const training = [addStart, addVocab, addInit, addTrain, addEval, addReport, addQuantize];
-const using = [addEncode, addSimilarity, addIndex, addInspect, addConvert, addServe, addKey];
+const using = [
+  addEncode,
+  addSimilarity,
+  addIndex,
+  addInspect,
+  addConvert,
+  addServe,
+  addDev,
+  addDeploy,
+  addKey,
+];
 for (const add of [...training, ...using]) add(program);
 
 /** Runs the command of the command line, and sets the exit code. */

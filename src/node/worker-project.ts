@@ -40,8 +40,11 @@ export interface WorkerProject {
   readonly modelFolder: string;
 }
 
-/** The age of the runtime's behaviour; every workerd since then has it. */
-const COMPATIBILITY_DATE = "2026-09-01";
+/** The age of the runtime's behaviour, which every workerd since then has, and no Node compatibility: the Worker needs none. */
+export const COMPATIBILITY = {
+  compatibilityDate: "2026-09-01",
+  compatibilityFlags: ["no_nodejs_compat", "no_nodejs_compat_v2"],
+} as const;
 /** First line of a `wrangler.jsonc` that is ours to write again; without it the file is its owner's. */
 const GENERATED =
   "// Written by simcse, and written again with the model. Remove this line to keep your changes.";
@@ -106,8 +109,8 @@ function wranglerConfiguration(
   return {
     name: workerName(name),
     main,
-    compatibility_date: COMPATIBILITY_DATE,
-    compatibility_flags: ["no_nodejs_compat", "no_nodejs_compat_v2"],
+    compatibility_date: COMPATIBILITY.compatibilityDate,
+    compatibility_flags: COMPATIBILITY.compatibilityFlags,
     // The Worker first, so that nothing is public but what it answers with.
     assets: { directory: "public", binding: "ASSETS", run_worker_first: true },
     ...(store === "r2" && { r2_buckets: [{ binding: "WEIGHTS", bucket_name: bucket }] }),

@@ -1,0 +1,80 @@
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { planParameters } from "../../src/model/parameters.ts";
+import { storeWeights } from "../../src/model/weights.ts";
+import { limitTable } from "../../src/cli/deploy.ts";
+import { compileKernels } from "../../src/node/binaries.ts";
+import { type ModelFolder, readModelFolder } from "../../src/node/model-folder.ts";
+import { measureLimits } from "../../src/node/worker-limits.ts";
+import { writeWorkerProject } from "../../src/node/worker-project.ts";
+import { quantizeInt8 } from "../../src/quantize/quantize.ts";
+import { Arena } from "../../src/runtime/arena.ts";
+import { initializeWeights } from "../../src/train/initialize.ts";
+import { writeTinyModel } from "./tiny-model.ts";
+
+let directory: string;
+let tiny: ModelFolder;
+
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), "simcse-deploy-"));
+  await writeTinyModel(join(directory, "tiny"), "int8");
+  tiny = await readModelFolder(join(directory, "tiny"));
+});
+afterAll(() => rm(directory, { recursive: true, force: true }));
+
+/** The model in the shape of all-MiniLM-L6-v2, with random weights. */
+async function miniLm(): Promise<ModelFolder> {
+  const encoder = {
+    ...tiny.config.encoder,
+    vocabSize: 30_522,
+    hiddenSize: 384,
+    numLayers: 6,
+    numHeads: 12,
+    intermediateSize: 1536,
+    maxPositions: 512,
+  };
+  const config = { ...tiny.config, encoder, maxLength: 256, dtype: "f32" } as const;
+  const arena = new Arena();
+  const weights = planParameters(arena, encoder, false);
+  const buffer = new ArrayBuffer(arena.top);
+  initializeWeights(buffer, weights, 7);
+  const tensors = new Map(storeWeights(buffer, weights.named));
+  const quantized = quantizeInt8(await compileKernels("node"), config, tensors, "random");
+  return { ...tiny, config: quantized.config, tensors: new Map(quantized.tensors) };
+}
+
+it("MiniLM in int8 encodes 128 tokens in workerd within every limit", async () => {
+  const output = join(directory, "minilm");
+  const limits = await measureLimits(await writeWorkerProject(output, { model: await miniLm() }));
+  console.log(limitTable(limits));
+  expect(limits).toHaveLength(8);
+  for (const { name, value, most } of limits) {
+    expect(value, name).toBeGreaterThan(0);
+    expect(value, name).toBeLessThanOrEqual(most);
+  }
+});
+
+it("weights as modules of the script count for memory twice, and work", async () => {
+  const output = join(directory, "module");
+  const project = await writeWorkerProject(output, { model: tiny, store: "module" });
+  const limits = await measureLimits(project);
+  const value = (start: string): number => limits.find(({ name }) => name.startsWith(start))!.value;
+  const { bytes } = project.manifest.weights;
+  expect(value("Worker, all")).toBeGreaterThan(bytes / 2 ** 20);
+  expect(value("…") - value("linear")).toBeGreaterThan(bytes / 1e6);
+});
+
+it("a wrangler.jsonc of the user's own stays, and ours is written again", async () => {
+  const output = join(directory, "own");
+  const file = join(output, "wrangler.jsonc");
+  await writeWorkerProject(output, { model: tiny, name: "One" });
+  await writeWorkerProject(output, { model: tiny, name: "Two", store: "r2", bucket: "weights" });
+  const written = await readFile(file, "utf8");
+  expect(written).toContain('"name": "two"');
+  expect(written).toContain('"bucket_name": "weights"');
+  await writeFile(file, `{"name": "mine"}`);
+  await writeWorkerProject(output, { model: tiny });
+  expect(await readFile(file, "utf8")).toBe(`{"name": "mine"}`);
+});
