@@ -20,9 +20,9 @@ const SHAPES = [
 ] as const;
 
 /** The three products of a linear layer, packing included: y = x Wᵀ, dx = dy W, dW = dyᵀ x; and y of weights packed before. */
-export function linear(): Table[] {
-  return (["node", "portable"] as const).flatMap((target) =>
-    [16, 32, 512, 2048].map((rows) => {
+export function* linear(): Generator<Table> {
+  for (const target of ["node", "portable"] as const) {
+    for (const rows of [16, 32, 512, 2048]) {
       const figures: Figure[] = [];
       const shares: number[] = [];
       for (const [inputs, outputs] of SHAPES) {
@@ -84,12 +84,12 @@ export function linear(): Table[] {
       }
       const mean = geometricMean(shares) * figures[0]!.median;
       figures.push({ name: "geometric mean of the shares", median: mean, min: mean, max: mean });
-      return {
+      yield {
         title: `linear, ${target}, ${rows} rows`,
         unit: "GFLOP/s",
         reference: "peak",
         rows: figures,
       };
-    }),
-  );
+    }
+  }
 }
