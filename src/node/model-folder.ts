@@ -2,9 +2,10 @@
  * Model folders: those of Hugging Face and sentence-transformers, static ones, SimCSE's checkpoints, and ours: `config.json`,
  * `tokenizer.json` and `model.safetensors` with BertModel's names. What is read is a BERT, or a static model, from here on.
  */
-import { mkdir } from "node:fs/promises";
+import { mkdir, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
+import { sha256Hex } from "../files/checksum.ts";
 import { parseJson } from "../files/json.ts";
 import {
   parseSafetensors,
@@ -53,6 +54,7 @@ export async function readJson(path: string, what: string): Promise<object> {
  */
 export async function readModelFolder(model: string): Promise<ModelFolder> {
   const path = await findModel(model);
+  await checkSums(path);
   const at = (...names: string[]): string => join(path, ...names);
   const optional = async (name: string): Promise<object | undefined> =>
     (await exists(at(name))) ? readJson(at(name), "JSON") : undefined;
@@ -249,14 +251,42 @@ export async function writeModelFolder(
     ...others,
     { path: "config.json", json: serializeConfig(config) },
   ];
+  await rm(join(path, SUMS), { force: true });
+  const sums: Record<string, string> = {};
   for (const file of files) {
     const target = join(path, file.path);
+    const bytes = bytesOf(file);
+    sums[file.path] = await sha256Hex(bytes);
     await mkdir(dirname(target), { recursive: true });
-    await writeFileAtomic(target, bytesOf(file));
+    await writeFileAtomic(target, bytes);
+  }
+  // An f32 folder is there to be changed; a quantised one is a package.
+  if (config.dtype === "f32") return;
+  const json = `${JSON.stringify(sums, null, 2)}\n`;
+  await writeFileAtomic(join(path, SUMS), new TextEncoder().encode(json));
+}
+
+/** SHA-256 of the files of a package, by name. */
+const SUMS = "sha256.json";
+
+/** @throws FormatError for a file that is not the one its package was made with */
+async function checkSums(path: string): Promise<void> {
+  const file = join(path, SUMS);
+  if (!(await exists(file))) return;
+  const sums = expectObject(await readJson(file, "SHA-256 by file"), file, "SHA-256 by file");
+  for (const [name, expected] of Object.entries(sums)) {
+    if (name !== basename(name) || name.includes("\\")) {
+      throw new FormatError(`${file}: expected names of files beside it, found ${name}`);
+    }
+    const found = await sha256Hex(await readFileOr(join(path, name), "a file of the package"));
+    if (found === expected) continue;
+    throw new FormatError(
+      `${join(path, name)}: damaged: expected sha256 ${String(expected)}, found ${found}; copy or make the package again`,
+    );
   }
 }
 
-function bytesOf(file: FolderFile): Uint8Array {
+function bytesOf(file: FolderFile): Uint8Array<ArrayBuffer> {
   if ("tensors" in file) return serializeSafetensors(file.tensors, { format: "pt" });
   const text = "text" in file ? file.text : `${JSON.stringify(file.json, null, 2)}\n`;
   return new TextEncoder().encode(text);
