@@ -1,8 +1,13 @@
+import { createHash } from "node:crypto";
 import { once } from "node:events";
+import { mkdir } from "node:fs/promises";
 import { Option, type Command } from "commander";
+import { UsageError } from "../errors.ts";
 import { npy } from "../files/npy.ts";
-import { writeFileAtomic } from "../node/files.ts";
+import { sweepTemporary, writeFileAtomic } from "../node/files.ts";
+import { readModelFolder } from "../node/model-folder.ts";
 import { SimCSE } from "../node/index.ts";
+import { doneShard, finishShard, parseShard, type Shard, shardPath } from "../node/shards.ts";
 import { readTexts, type TextRecord } from "../node/text-files.ts";
 import { type Precision, PRECISIONS } from "../quantize/embeddings.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
@@ -13,6 +18,7 @@ interface EncodeCommandOptions {
   readonly output: string;
   readonly format?: "npy" | "jsonl";
   readonly field?: string;
+  readonly shard?: string;
   readonly precision: Precision;
   readonly dimensions?: number;
   readonly prompt?: string;
@@ -29,8 +35,21 @@ const WINDOW = 1024;
 
 /** Encodes the texts of a file. jsonl to stdout is written as it comes; a file is written as a whole. */
 async function encode(input: string, options: EncodeCommandOptions): Promise<void> {
-  const { output } = options;
-  const format = options.format ?? (output.endsWith(".npy") ? "npy" : "jsonl");
+  const shard = options.shard === undefined ? undefined : parseShard(options.shard);
+  const format = options.format ?? (options.output.endsWith(".npy") ? "npy" : "jsonl");
+  const path = shard && shardPath(options.output, shard);
+  const output = path === undefined ? options.output : `${path}.${format}`;
+  const job = path === undefined ? "" : await jobOf(options, format);
+  if (path !== undefined) {
+    if (options.output === "-") throw new UsageError("--shard: expected --output to be a folder");
+    if (options.precision === "int8" || options.precision === "uint8") {
+      throw new UsageError(`--precision ${options.precision} needs the ranges of all shards`);
+    }
+    await mkdir(options.output, { recursive: true });
+    if (await doneShard(path, job)) return note(`${path}: is done`);
+    await sweepTemporary(options.output);
+  }
+  const seen = { total: 0 };
   await using model = await SimCSE.load(options.model, { threads: options.threads });
   const begun = performance.now();
   const progress = new Progress();
@@ -38,7 +57,7 @@ async function encode(input: string, options: EncodeCommandOptions): Promise<voi
   const chunks: Uint8Array[] = [];
   const all: Row[] = [];
   const encoder = new TextEncoder();
-  for await (const { records, vectors } of windows(model, input, options)) {
+  for await (const { records, vectors } of windows(model, input, options, shard, seen)) {
     rows += records.length;
     progress.show(() => `${count(rows)} texts, ${duration((performance.now() - begun) / 1000)}`);
     if (format === "npy") {
@@ -60,8 +79,20 @@ async function encode(input: string, options: EncodeCommandOptions): Promise<voi
   }
   if (output !== "-") await writeFileAtomic(output, chunks);
   else for (const chunk of chunks) await print(chunk);
+  if (shard && path) await finishShard(path, output, { shard, rows, total: seen.total, job });
   const seconds = (performance.now() - begun) / 1000;
   note(`${count(rows)} texts in ${duration(seconds)}, ${count(rows / seconds)} a second`);
+}
+
+/** A hash of whatever decides the bytes of a shard, but the input. */
+async function jobOf(options: EncodeCommandOptions, format: string): Promise<string> {
+  const { precision, dimensions, prompt, maxLength, normalize, field } = options;
+  const { config, tensors } = await readModelFolder(options.model);
+  const hash = createHash("sha256");
+  const said = { format, precision, dimensions, prompt, maxLength, normalize, field, config };
+  hash.update(JSON.stringify(said));
+  for (const [name, { data }] of tensors) hash.update(name).update(data);
+  return hash.digest("hex");
 }
 
 /**
@@ -71,6 +102,8 @@ async function* windows(
   model: SimCSE,
   input: string,
   options: EncodeCommandOptions,
+  shard: Shard | undefined,
+  seen: { total: number },
 ): AsyncGenerator<{ records: TextRecord[]; vectors: Row[] }> {
   const { precision, dimensions, prompt, maxLength, batchSize, normalize, field } = options;
   const whole = precision === "int8" || precision === "uint8";
@@ -90,6 +123,8 @@ async function* windows(
     return result;
   };
   for await (const record of readTexts(input, field)) {
+    const row = seen.total++;
+    if (shard && row % shard.count !== shard.index) continue;
     records.push(record);
     if (!whole && records.length === WINDOW * options.threads) yield await flush();
   }
@@ -125,6 +160,10 @@ export function addEncode(program: Command): void {
       new Option("--precision <name>", "number format of the vectors")
         .choices(PRECISIONS)
         .default("float32"),
+    )
+    .option(
+      "--shard <i/n>",
+      "every n-th row from row i, into the folder --output; auto: as the scheduler says",
     )
     .option("--dimensions <n>", "keep the first components only", wholeNumber(1))
     .option("--prompt <text>", "put before every text")

@@ -10,6 +10,7 @@ import { addIndex } from "./index.ts";
 import { addInit } from "./init.ts";
 import { addInspect } from "./inspect.ts";
 import { addKey } from "./key.ts";
+import { addMerge } from "./merge.ts";
 import { addQuantize } from "./quantize.ts";
 import { addReport } from "./report.ts";
 import { addServe } from "./serve.ts";
@@ -33,6 +34,7 @@ const using = [
   addIndex,
   addInspect,
   addConvert,
+  addMerge,
   addServe,
   addDev,
   addDeploy,
