@@ -453,6 +453,13 @@ describe("static models", () => {
     await writeModelFolder(target, { ...folder, ...int8 });
     const read = await readModelFolder(target);
     expect([...read.tensors.keys()].toSorted()).toEqual(["embeddings.codes", "embeddings.scales"]);
+    const weightsFile = join(target, "model.safetensors");
+    const bytes = readFileSync(weightsFile);
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(weightsFile, bytes);
+    await expect(readModelFolder(target)).rejects.toThrow(
+      /model\.safetensors: damaged: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}/,
+    );
     const ids = [
       [5, 6, 7],
       [9, 1, 12, 39],
