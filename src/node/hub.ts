@@ -12,6 +12,7 @@ import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { HubError } from "../errors.ts";
 import { exists, writeFileAtomic } from "./files.ts";
+import { PACKAGE } from "./package.ts";
 
 export interface DownloadProgress {
   readonly file: string;
@@ -19,6 +20,9 @@ export interface DownloadProgress {
   readonly done: number;
   readonly total: number;
 }
+
+/** Models that come with the package, by names of their own. */
+const BOXED: readonly string[] = ["simcse-edge-nano"];
 
 /** `org/name`, or `org/name@revision`: a branch, a tag or a commit. */
 const NAME = /^([A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@([\w.][\w./-]*))?$/;
@@ -34,14 +38,17 @@ export function onDownload(tell: (progress: DownloadProgress) => void): void {
 }
 
 /**
- * The folder of a model: the one of this path, or else that of the cache for the name of a hub, downloaded if need be. With
+ * The folder of a model: the one of this path, or that of a model in the package, or else that of the cache for the name of a
+ * hub, downloaded if need be. With
  * a cached model and no network, the cache is taken.
  * @throws HubError naming the model and the hub: for a model that is unknown or private, bytes that do not have the hash
  * which the hub says, and without a network
  */
 export async function findModel(name: string): Promise<string> {
+  if (await exists(name)) return name;
+  if (BOXED.includes(name)) return join(PACKAGE, "models", name);
   const [, repo, revision = "main"] = NAME.exec(name) ?? [];
-  if (repo === undefined || (await exists(name))) return name;
+  if (repo === undefined) return name;
   return new Download(repo, revision).folder();
 }
 
