@@ -10,6 +10,7 @@ import type { Table } from "./measure.ts";
 import { mlm } from "./mlm.ts";
 import { pointwise } from "./pointwise.ts";
 import { search } from "./search.ts";
+import { staticStep } from "./static.ts";
 import { step } from "./step.ts";
 
 const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
@@ -20,6 +21,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   infonce,
   mlm,
   step,
+  static: staticStep,
   search,
 };
 

@@ -30,6 +30,12 @@ export interface Table {
 const ROUNDS = 7;
 const ROUND_SECONDS = 0.04;
 
+/** The median, the least and the most of what rounds gave. */
+export function figure(name: string, values: readonly number[]): Figure {
+  const sorted = values.toSorted((a, b) => a - b);
+  return { name, median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)! };
+}
+
 /** Runs the cases in turn, round after round, so that whatever the machine does meets all of them. */
 export function alternate(cases: readonly Case[]): Figure[] {
   const repetitions = cases.map(({ run }) => {

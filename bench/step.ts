@@ -3,7 +3,7 @@ import { writeTrainingBatch } from "../src/train/step.ts";
 import type { EncoderConfig } from "../src/model/config.ts";
 import { Team } from "../src/node/team.ts";
 import { initializeWeights } from "../src/train/initialize.ts";
-import type { Figure, Table } from "./measure.ts";
+import { figure, type Table } from "./measure.ts";
 
 /** A Python that has PyTorch, to measure `torch_step.py` in the same run; without it only our own rows are printed. */
 const PYTHON = process.env["SIMCSE_PYTHON"];
@@ -89,10 +89,7 @@ async function table(title: string, config: EncoderConfig): Promise<Table> {
     }
   }
   await Promise.all(teams.map((team) => team.close()));
-  const rows: Figure[] = [...rates].map(([name, values]) => {
-    const sorted = values.toSorted((a, b) => a - b);
-    return { name, median: sorted[sorted.length >> 1]!, min: sorted[0]!, max: sorted.at(-1)! };
-  });
+  const rows = [...rates].map(([name, values]) => figure(name, values));
   return {
     title: `a training step, ${title}`,
     unit: "thousand tokens/s",
