@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../src/errors.ts";
@@ -150,5 +151,46 @@ describe("wordOverlap", () => {
         expect(wordOverlap(a, a)).toBe(1);
       }),
     );
+  });
+});
+
+describe("examples/order-negation.tsv", () => {
+  const name = "examples/order-negation.tsv";
+  const text = readFileSync(new URL(`../../${name}`, import.meta.url), "utf8");
+  const { pairs, ungraded } = parsePairs(text, name);
+  const anchors = Map.groupBy(pairs, (pair) => pair.a);
+
+  it("is balanced: 120 pairs above 3, 120 below, one of each for an anchor", () => {
+    expect(ungraded).toBe(0);
+    expect(pairs.filter((pair) => pair.score > 3)).toHaveLength(120);
+    expect(pairs.filter((pair) => pair.score < 3)).toHaveLength(120);
+    expect(anchors.size).toBe(120);
+    for (const [anchor, [same, other, ...more]] of anchors) {
+      expect([same!.score, more], anchor).toEqual([5, []]);
+      expect([0, 1], anchor).toContain(other!.score);
+    }
+  });
+
+  it("says nothing twice, in sentences of 5 to 15 words in ASCII", () => {
+    const sentences = [...anchors.keys(), ...pairs.map((pair) => pair.b)];
+    expect(new Set(sentences).size).toBe(360);
+    for (const sentence of sentences) expect(sentence).toMatch(/^(?:[!-~]+ ){4,14}[!-~]+[.]$/);
+  });
+
+  it("has the same words in both sentences of the 60 contrasts of word order", () => {
+    const bag = (sentence: string): string[] =>
+      sentence
+        .toLowerCase()
+        .match(/[a-z']+/g)!
+        .toSorted();
+    const contrasts = pairs.filter((pair) => pair.score < 3).slice(0, 60);
+    for (const { a, b } of contrasts) expect(bag(b), a).toEqual(bag(a));
+  });
+
+  it("has less word overlap in every paraphrase than in the contrast of its anchor", () => {
+    for (const [anchor, [same, other]] of anchors) {
+      const [low, high] = [same!, other!].map(({ a, b }) => wordOverlap(a, b));
+      expect(low, anchor).toBeLessThan(high!);
+    }
   });
 });
