@@ -1,6 +1,7 @@
 import { existsSync } from "node:fs";
 import { type Browser, chromium, type Page } from "playwright-core";
-import { afterAll, afterEach, beforeAll, beforeEach, expect, it } from "vitest";
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from "vitest";
+import { hashOf, makeKey } from "../../src/node/keys.ts";
 import { type RunningWorker, startWorker } from "../../src/node/worker-run.ts";
 import { makeTinyProject, SENTENCES, type TinyProject } from "./tiny-model.ts";
 
@@ -140,6 +141,55 @@ it("nothing is wider than a telephone, and both colour schemes have readable con
       ]);
     }
   }
+});
+
+describe("of a server with keys", () => {
+  const key = makeKey();
+  let keyed: RunningWorker;
+
+  beforeAll(async () => {
+    if (executablePath === undefined) return;
+    keyed = await startWorker(project.directory, { variables: { API_KEY_HASHES: hashOf(key) } });
+  });
+  afterAll(() => keyed?.close());
+
+  const stored = () => page.evaluate(() => [sessionStorage.getItem("key"), localStorage.length]);
+
+  it("a key in the fragment is used, and taken out of the address", async () => {
+    await page.goto(`${keyed.url}/?a=b#key=${key}`);
+    await page.getByText("64 dimensions").waitFor();
+    expect(page.url()).toBe(`${keyed.url}/?a=b`);
+    expect(await page.getByLabel("API key").isVisible()).toBe(false);
+    expect(await stored()).toEqual([key, 0]);
+    await search(SENTENCES[0]!);
+    await results().first().waitFor();
+    await page.reload();
+    await page.getByText("64 dimensions").waitFor();
+    expect(complaints).toEqual([]);
+  });
+
+  it("without one the page asks for it, and again after a wrong one", async () => {
+    await page.goto(keyed.url);
+    await page.getByText("This server needs an API key.").waitFor();
+    const field = page.getByLabel("API key");
+    expect(await field.getAttribute("type")).toBe("password");
+    for (const wrong of [makeKey(), "schlüssel ☃"]) {
+      await field.fill(wrong);
+      await page.keyboard.press("Enter");
+      await page.getByText("does not accept this API key").waitFor();
+      expect(await field.getAttribute("aria-invalid")).toBe("true");
+      await search("cat");
+      await page.getByRole("status").getByText("does not accept this API key").waitFor();
+    }
+    await field.fill(` ${key} `);
+    await page.getByRole("button", { name: "Use key" }).click();
+    await page.getByText("64 dimensions").waitFor();
+    expect(await field.getAttribute("aria-invalid")).toBe("false");
+    expect(await field.inputValue()).toBe("");
+    expect(await stored()).toEqual([key, 0]);
+    await search(SENTENCES[0]!);
+    await results().first().waitFor();
+  });
 });
 
 /** Contrast ratio of two colours as browsers print them (WCAG 2.2, https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio). */

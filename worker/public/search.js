@@ -4,17 +4,42 @@ const query = document.querySelector("#query");
 const status = document.querySelector("#status");
 const results = document.querySelector("#results");
 const info = document.querySelector("#info");
+const keyForm = document.querySelector("#key-form");
+const keyField = document.querySelector("#key");
 
 let latest = 0;
 
+/** Takes the key of `#key=KEY` out of the address, where it would stay in the history and be copied with it. */
+function takeKey() {
+  const key = new URLSearchParams(location.hash.slice(1)).get("key");
+  if (key === null) return;
+  sessionStorage.setItem("key", key.trim());
+  history.replaceState(null, "", location.pathname + location.search);
+}
+
+/** Asks for a key, and says why. */
+function unauthorized(key) {
+  keyForm.hidden = false;
+  keyField.setAttribute("aria-invalid", String(key !== ""));
+  return new Error(
+    key === ""
+      ? "This server needs an API key."
+      : "The server does not accept this API key. Check it, or ask for another.",
+  );
+}
+
 /** The body of an answer, or an error a reader can act on. */
-async function request(path, init) {
+async function request(path, init = {}) {
+  const key = sessionStorage.getItem("key") ?? "";
+  if (/[^!-~]/.test(key)) throw unauthorized(key); // no header can carry it
+  const headers = { ...init.headers, ...(key && { authorization: `Bearer ${key}` }) };
   let response;
   try {
-    response = await fetch(path, init);
+    response = await fetch(path, { ...init, headers });
   } catch {
     throw new Error("The server cannot be reached. Check the connection and search again.");
   }
+  if (response.status === 401) throw unauthorized(key);
   const body = await response.json().catch(() => undefined);
   if (response.ok && body) return body;
   throw new Error(body?.error?.message ?? `The server answered with status ${response.status}.`);
@@ -79,6 +104,7 @@ async function search() {
 async function describe() {
   try {
     const { model_id: model, dimension, sentences } = await request("/info");
+    keyField.setAttribute("aria-invalid", "false");
     info.textContent = `${model} · ${dimension} dimensions · ${counted(sentences)}`;
     if (sentences > 0) return;
     form.hidden = true;
@@ -92,4 +118,16 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   void search();
 });
+keyForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  sessionStorage.setItem("key", keyField.value.trim());
+  keyField.value = "";
+  show("");
+  void describe();
+});
+addEventListener("hashchange", () => {
+  takeKey();
+  void describe();
+});
+takeKey();
 void describe();
