@@ -5,6 +5,7 @@ import { type Geometry, measureGeometry } from "../evaluate/geometry.ts";
 import { cosineScores, evaluatePairs, type PairReport } from "../evaluate/measures.ts";
 import { type GradedPairs, parsePairs } from "../evaluate/pairs.ts";
 import { PUBLISHED_STS, PUBLISHED_TRANSFER, type PublishedRow } from "../evaluate/published.ts";
+import type { RetrievalScore } from "../evaluate/retrieval.ts";
 import { averageScore, scoreSts, STS_TASKS, type StsScore, type StsTask } from "../evaluate/sts.ts";
 import {
   ENTAILMENT_TASK,
@@ -23,12 +24,15 @@ import { readCorpus } from "../node/corpus.ts";
 import { type Embedder, openEmbedder } from "../node/embedders.ts";
 import { readStsTask, readTransferTask, type Split } from "../node/eval-data.ts";
 import { readFileOr } from "../node/files.ts";
+import { readRetrieval } from "../node/retrieval-data.ts";
 import { wholeNumber } from "./options.ts";
+import { evaluateRetrieval, retrievalTable } from "./retrieval.ts";
 import { note, table } from "./terminal.ts";
 
 export interface EvalOptions {
   readonly model: readonly string[];
   readonly pairs?: string;
+  readonly retrieval?: string;
   readonly tasks?: readonly Task[];
   readonly data?: string;
   readonly split: Split;
@@ -301,9 +305,9 @@ export function parseTasks(text: string): Task[] {
 }
 
 async function evaluate(options: EvalOptions): Promise<void> {
-  const { model: models, pairs, tasks, data, split, json, published = false } = options;
-  if ((pairs === undefined) === (tasks === undefined)) {
-    throw new UsageError("eval: expected --tasks or --pairs, one of the two");
+  const { model: models, pairs, retrieval, tasks, data, split, json, published = false } = options;
+  if ([pairs, retrieval, tasks].filter((given) => given !== undefined).length !== 1) {
+    throw new UsageError("eval: expected --tasks, --pairs or --retrieval, one of the three");
   }
   if (tasks !== undefined && data === undefined) {
     throw new UsageError("--tasks: expected --data <folder>, the evaluation data, beside it");
@@ -329,6 +333,15 @@ async function evaluate(options: EvalOptions): Promise<void> {
     else console.log(reportTable(models, reports));
     return;
   }
+  if (retrieval !== undefined) {
+    const found = await readRetrieval(retrieval, split);
+    note(`${retrieval}: ${found.documents.size} documents, ${found.queries.size} queries`);
+    const scores: RetrievalScore[] = [];
+    for (const model of models) scores.push(await evaluateRetrieval(found, await open(model)));
+    if (json) print(scores.map((score, i) => ({ model: models[i], split, ...score })));
+    else console.log(retrievalTable(models, scores));
+    return;
+  }
   const read = await readTasks(tasks!, data!, split);
   const reports: TaskReport[] = [];
   for (const model of models) {
@@ -342,20 +355,24 @@ export function addEval(program: Command): void {
   program
     .command("eval")
     .description(
-      "score models: graded pairs of your own, or the STS and transfer tasks of the paper",
+      "score models: graded pairs or retrieval of your own, or the STS and transfer tasks of the paper",
     )
     .requiredOption(
       "--model <models...>",
       "model folders; random:FOLDER has fresh weights, glove:FILE averages word vectors",
     )
     .option("--pairs <file>", "graded pairs: .csv, .jsonl, or score, sentence, sentence with tabs")
+    .option(
+      "--retrieval <folder>",
+      "corpus.jsonl, queries.jsonl and qrels/<split>.tsv, as BEIR has",
+    )
     .option("--tasks <names>", "sts, transfer, all, or names such as STS12,STS-B,MR", parseTasks)
     .option(
       "--data <folder>",
       "the tasks' data, in SentEval's layout or as docs/evaluation.md says",
     )
     .addOption(
-      new Option("--split <name>", "split of STS-B and SICK-R")
+      new Option("--split <name>", "split of STS-B, SICK-R and --retrieval")
         .choices(["dev", "test"])
         .default("test"),
     )

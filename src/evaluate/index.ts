@@ -4,6 +4,7 @@ export * from "./geometry.ts";
 export * from "./measures.ts";
 export * from "./pairs.ts";
 export * from "./published.ts";
+export * from "./retrieval.ts";
 export * from "./statistics.ts";
 export * from "./sts.ts";
 export * from "./transfer.ts";
