@@ -126,7 +126,11 @@ export function addTei(app: App, api: Api): void {
   app.post("/tokenize", async (c) => {
     const request = await readJson(c, Tokenize, api);
     const { model } = await api.service();
-    const prefix = promptOf(model.config, promptFor(model, { name: request.prompt_name }));
+    const { signal } = c.req.raw;
+    const prompt = promptFor(model, { name: request.prompt_name });
+    // Refuses what is too long without reading all of it: pieces are of a whole text, however long.
+    await tokenize(model, request.inputs, api, { param: "inputs", signal, ...prompt });
+    const prefix = promptOf(model.config, prompt);
     return c.json(
       request.inputs.map((text) =>
         model.tokenizer

@@ -162,6 +162,23 @@ it("POST /tokenize gives ids and pieces, with special tokens or without", async 
   expect(bare).toEqual(answer[1]!.slice(1, -1));
 });
 
+it("POST /tokenize refuses a text longer than the model takes, and more tokens in sum than the limit", async () => {
+  const inputs = ["cat", "a ".repeat(MAX_LENGTH - 2)];
+  expect(await post<object[][]>("/tokenize", { inputs })).toMatchObject([
+    {},
+    { length: MAX_LENGTH },
+  ]);
+  expect(await post("/tokenize", { inputs: ["cat", "cat ".repeat(400_000)] })).toMatchObject({
+    status: 422,
+    error: `inputs[1]: longer than the model's ${MAX_LENGTH} tokens`,
+  });
+  const many = Array.from({ length: 2048 }, () => inputs[1]);
+  expect(await post("/tokenize", { inputs: many })).toMatchObject({
+    status: 422,
+    error: "inputs: more than 65536 tokens in sum; send fewer at a time",
+  });
+});
+
 it("GET /info has TEI's fields, and what the page shows", async () => {
   const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
   expect(await (await app.request("/info")).json()).toEqual({
