@@ -21,7 +21,7 @@ describe("scoreRankings", () => {
       },
       // Relevant, but at rank 11.
       {
-        ranking: [..."0123456789", "a"],
+        ranking: [...Array.from("0123456789"), "a"],
         judgements: new Map([["a", 1]]),
       },
       { ranking: ["a"], judgements: new Map([["a", 0]]) },
