@@ -281,7 +281,7 @@ describe("simcse eval --tasks", () => {
   });
 
   it.each([
-    ["neither tasks nor pairs", [], 2, "expected --tasks or --pairs"],
+    ["neither tasks nor pairs", [], 2, "expected --tasks, --pairs or --retrieval"],
     ["tasks without data", ["--tasks", "sts"], 2, "expected --data <folder>"],
     ["an unknown task", ["--tasks", "STS17", "--data", "x"], 2, 'there is no task "STS17"'],
     [
