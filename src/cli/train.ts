@@ -63,6 +63,10 @@ export interface TrainOptions {
   /** What makes the positives of one-column files differ: see `AUGMENTATIONS`. */
   readonly augment?: string;
   readonly maxGradientNorm: number;
+  /** See `RateOptions`. */
+  readonly layerRate?: number;
+  readonly freezeEmbeddings?: boolean;
+  readonly freezeLayers?: number;
   readonly ema?: number;
   readonly chunkSize?: number;
   readonly maxLength: number;
@@ -92,6 +96,12 @@ export async function train(options: TrainOptions): Promise<RunState> {
       `--max-length ${options.maxLength}: ${options.model} takes at most ${folder.config.maxLength} tokens`,
     );
   }
+  const { numLayers } = folder.config.encoder;
+  if ((options.freezeLayers ?? 0) > numLayers) {
+    throw new UsageError(
+      `--freeze-layers ${options.freezeLayers}: ${options.model} has ${numLayers} layers`,
+    );
+  }
   const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
   const tokenizer = new Tokenizer(folder.tokenizerJson);
   const { sentences, sources } = await readData(options, tokenizer, config.table?.ignoredId);
@@ -111,6 +121,9 @@ export async function train(options: TrainOptions): Promise<RunState> {
       pooling,
       ...(config.table && { tableRows: config.table.rows }),
       ...(options.ema !== undefined && { averageDecay: options.ema }),
+      ...(options.layerRate !== undefined && { layerRate: options.layerRate }),
+      ...(options.freezeEmbeddings && { freezeEmbeddings: true }),
+      ...(options.freezeLayers !== undefined && { freezeLayers: options.freezeLayers }),
       ...(options.chunkSize !== undefined && { chunkSize: options.chunkSize }),
       batchSize,
       columns: sources.some(({ columns }) => columns === 3) ? 3 : 2,
@@ -434,6 +447,13 @@ export function addTrain(program: Command): void {
       numberBetween(0, 1e9),
       1,
     )
+    .option(
+      "--layer-rate <factor>",
+      "learning rate of a layer, as a share of that of the layer above it; embeddings are lowest",
+      numberBetween(0, 1),
+    )
+    .option("--freeze-embeddings", "do not train the embeddings")
+    .option("--freeze-layers <n>", "do not train the n lowest layers", wholeNumber(1))
     .option(
       "--ema <decay>",
       "keep an exponential moving average of the weights, which is evaluated and written: 0.999",

@@ -10,9 +10,10 @@ import type { Kernels } from "../runtime/kernels.ts";
 import { gradientNormScratch, MISSED_STEPS } from "../runtime/scratch.ts";
 import { type Architecture, type ArchitectureOptions, planArchitecture } from "./architecture.ts";
 import { compare, type ObjectiveOptions, type ObjectivePlan, planObjective } from "./objective.ts";
+import { planRates, type RateOptions, type Rates } from "./rates.ts";
 
 /** Everything that shapes a step, fixed for a whole run; plain data, so that it travels to ranks and into checkpoints. */
-export interface StepOptions extends ArchitectureOptions, ObjectiveOptions {
+export interface StepOptions extends ArchitectureOptions, ObjectiveOptions, RateOptions {
   /** Tokens of the longest sentence, specials included. */
   readonly maxLength: number;
   /**
@@ -36,6 +37,7 @@ export interface TrainingPlan {
   /** Of a chunk. */
   readonly limits: BatchLimits;
   readonly model: Architecture;
+  readonly rates: Rates;
   /** Of all chunks; each has its own offsets, which begin at 0. */
   readonly batch: Batch;
   readonly touched: Tensor; // [tokens] int32, the rows of the table that the batch needs
@@ -64,6 +66,7 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
     arena,
     limits,
     model,
+    rates: planRates(model.weights, encoder.numLayers, options),
     batch: planBatch(arena, { tokens, sequences: sequences + chunks - 1, maxLength }),
     touched: arena.reserve("batch.touched", "I32", [Math.min(tokens, rows)]),
     last: arena.reserve("adam.last", "I32", [rows]),
@@ -164,7 +167,7 @@ export function trainStep(
 ): void {
   if (rows === 0) return settle(k, plan, options, step);
   const { encoder, seed } = options;
-  const { model, vectors, dVectors } = plan;
+  const { model, rates, vectors, dVectors } = plan;
   const { weights: p, gradients: g } = model;
   const hidden = encoder.hiddenSize;
   const sequences = rows * columns;
@@ -205,24 +208,24 @@ export function trainStep(
     const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
     model.backward(k, dy!, y!, chunk.batch, sizeOf(chunk), keyOf(chunk));
   }
+  for (const { offset, count, scale } of rates.groups) {
+    if (scale === 0) k.zero(gradient.ptr + offset, 4 * count);
+  }
   // prettier-ignore
-  k.gradientNorm(plan.norm.ptr, gradient.ptr, gradient.count, g.table.ptr, plan.touched.ptr, touched, hidden, plan.partials.ptr);
+  k.gradientNorm(plan.norm.ptr, gradient.ptr, gradient.count, g.table.ptr, plan.touched.ptr, rates.table === 0 ? 0 : touched, hidden, plan.partials.ptr);
 
   const { loss, norm } = readLoss(buffer, plan);
   if (!Number.isFinite(loss) || !Number.isFinite(norm)) return;
   const maxNorm = options.maxGradientNorm || Infinity;
   const { first, second } = model;
   const { beta1, beta2, epsilon, weightDecay } = options;
-  k.adamWFactors(plan.factors.ptr, learningRate, beta1, beta2, weightDecay, step);
+  k.adamWFactors(plan.factors.ptr, learningRate * rates.table, beta1, beta2, weightDecay, step);
   // prettier-ignore
   k.adamWRows(p.table.ptr, g.table.ptr, first.table.ptr, second.table.ptr, plan.last.ptr, plan.touched.ptr, touched, hidden, plan.norm.ptr, plan.factors.ptr, maxNorm, beta1, beta2, epsilon, step);
-  for (const [region, decay] of [
-    ["decayed", weightDecay],
-    ["plain", 0],
-  ] as const) {
-    const { ptr, count } = p[region];
+  for (const { offset, count, scale, decays } of rates.groups) {
+    const [w, dw, m, v] = [p, g, first, second].map((set) => flat(set).ptr + offset);
     // prettier-ignore
-    k.adamWStep(ptr, g[region].ptr, first[region].ptr, second[region].ptr, plan.norm.ptr, count, maxNorm, learningRate, beta1, beta2, epsilon, decay, step);
+    k.adamWStep(w!, dw!, m!, v!, plan.norm.ptr, count, maxNorm, learningRate * scale, beta1, beta2, epsilon, decays ? weightDecay : 0, step);
   }
   if (model.average && step % AVERAGE_EVERY === 0) {
     settle(k, plan, options, step);

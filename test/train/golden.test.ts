@@ -316,3 +316,51 @@ describe("the average of the weights", () => {
     }
   });
 });
+
+describe("learning rates by layer", () => {
+  const learningRate = 1e-4;
+
+  it("fall from layer to layer, are 0 where parameters are frozen, and frozen ones are out of the norm", () => {
+    const { plan, buffer, step, settle } = start("node", "cls", {
+      layerRate: 0.5,
+      freezeLayers: 1,
+      weightDecay: 0,
+    });
+    const pairs = golden.curve.batches[0];
+    step([...pairs, ...pairs], { rows: pairs.length, step: 1, learningRate });
+    settle(1);
+    const scales = { embeddings: 0.5 ** encoder.numLayers, "encoder.layer.0": 0, pooler: 1 };
+    let squares = 0;
+    plan.model.weights.named.forEach(({ name, ptr, shape }, i) => {
+      const last = encoder.numLayers - 1;
+      const [, scale] = Object.entries(scales).find(([prefix]) => name.startsWith(prefix)) ?? [
+        "",
+        0.5 ** (last - Number(/layer\.(\d+)/u.exec(name)![1])),
+      ];
+      const moved = worst(new Float32Array(buffer, ptr, size(shape)), initial.get(name)!).error;
+      // The first step of Adam moves whatever has a gradient by the rate; that of the keys' biases is rounding.
+      if (!name.endsWith("key.bias")) expect(moved / learningRate, name).toBeCloseTo(scale, 2);
+      const gradient = floats(buffer, plan.model.gradients.named[i]!);
+      if (scale > 0) squares += Math.hypot(...gradient) ** 2;
+      else expect(Math.hypot(...gradient), name).toBe(0);
+    });
+    expect(readLoss(buffer, plan).norm).toBeCloseTo(Math.sqrt(squares), 5);
+  });
+
+  it("leave a frozen table as it is, and out of the norm", () => {
+    const { plan, buffer, step, settle } = start("node", "avg", { freezeEmbeddings: true });
+    const pairs = golden.curve.batches[0];
+    step([...pairs, ...pairs], { rows: pairs.length, step: 1, learningRate });
+    settle(1);
+    const { weights, gradients: g } = plan.model;
+    let squares = 0;
+    weights.named.forEach((tensor, i) => {
+      const moved = worst(floats(buffer, tensor), initial.get(tensor.name)!).error;
+      expect(moved > 0, tensor.name).toBe(tensor.name.startsWith("encoder"));
+      if (tensor.name.startsWith("encoder")) {
+        squares += Math.hypot(...floats(buffer, g.named[i]!)) ** 2;
+      }
+    });
+    expect(readLoss(buffer, plan).norm).toBeCloseTo(Math.sqrt(squares), 5);
+  });
+});
