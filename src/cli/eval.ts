@@ -3,7 +3,7 @@ import { UsageError } from "../errors.ts";
 import { Classifier, type Examples, PROTOCOLS } from "../evaluate/classifier.ts";
 import { type Geometry, measureGeometry } from "../evaluate/geometry.ts";
 import { cosineScores, evaluatePairs, type PairReport } from "../evaluate/measures.ts";
-import { type GradedPairs, parsePairs } from "../evaluate/pairs.ts";
+import type { GradedPairs } from "../evaluate/pairs.ts";
 import { PUBLISHED_STS, PUBLISHED_TRANSFER, type PublishedRow } from "../evaluate/published.ts";
 import type { RetrievalScore } from "../evaluate/retrieval.ts";
 import { averageScore, scoreSts, STS_TASKS, type StsScore, type StsTask } from "../evaluate/sts.ts";
@@ -23,7 +23,7 @@ import { compileKernels } from "../node/binaries.ts";
 import { readCorpus } from "../node/corpus.ts";
 import { type Embedder, openEmbedder } from "../node/embedders.ts";
 import { readStsTask, readTransferTask, type Split } from "../node/eval-data.ts";
-import { readFileOr } from "../node/files.ts";
+import { readPairs } from "../node/pairs-file.ts";
 import { readRetrieval } from "../node/retrieval-data.ts";
 import { wholeNumber } from "./options.ts";
 import { evaluateRetrieval, retrievalTable } from "./retrieval.ts";
@@ -76,8 +76,7 @@ export async function evaluateModels(
   pairsFile: string,
   open: (model: string) => Promise<Embedder> = openEmbedder,
 ): Promise<PairReport[]> {
-  const text = new TextDecoder().decode(await readFileOr(pairsFile, "graded sentence pairs"));
-  const { pairs, ungraded } = parsePairs(text, pairsFile);
+  const { pairs, ungraded } = await readPairs(pairsFile);
   if (ungraded > 0) note(`${pairsFile}: left out ${ungraded} rows without a score`);
   const reports: PairReport[] = [];
   for (const path of models) {
@@ -90,7 +89,7 @@ export async function evaluateModels(
 /** Rows for people: one a model, and word overlap as what each has to beat. */
 export function reportTable(names: readonly string[], reports: readonly PairReport[]): string {
   const number = (value: number, digits: number): string => value.toFixed(digits);
-  return table([
+  const graded = table([
     ["model", "Spearman", "95 % interval", "alignment", "uniformity"],
     ["word overlap", number(reports[0]!.overlapSpearman, 2), "", "", ""],
     ...reports.map((r, i) => [
@@ -101,6 +100,19 @@ export function reportTable(names: readonly string[], reports: readonly PairRepo
       number(r.uniformity, 3),
     ]),
   ]);
+  if (reports[0]!.paraphrase === undefined) return graded;
+  const labelled = table([
+    ["paraphrases", "accuracy", "threshold", "average precision", "F1"],
+    ["larger class", number(reports[0]!.paraphrase.majority, 2), "", "", ""],
+    ...reports.map(({ paraphrase: p }, i) => [
+      names[i]!,
+      number(p!.accuracy, 2),
+      number(p!.threshold, 3),
+      number(p!.averagePrecision, 2),
+      number(p!.f1, 2),
+    ]),
+  ]);
+  return `${graded}\n\n${labelled}`;
 }
 
 export async function readTasks(
@@ -361,7 +373,10 @@ export function addEval(program: Command): void {
       "--model <models...>",
       "model folders; random:FOLDER has fresh weights, glove:FILE averages word vectors",
     )
-    .option("--pairs <file>", "graded pairs: .csv, .jsonl, or score, sentence, sentence with tabs")
+    .option(
+      "--pairs <file>",
+      "graded or labelled pairs: .csv, .jsonl, .parquet, or score, sentence, sentence with tabs",
+    )
     .option(
       "--retrieval <folder>",
       "corpus.jsonl, queries.jsonl and qrels/<split>.tsv, as BEIR has",

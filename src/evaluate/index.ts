@@ -3,6 +3,7 @@ export * from "./classifier.ts";
 export * from "./geometry.ts";
 export * from "./measures.ts";
 export * from "./pairs.ts";
+export * from "./paraphrase.ts";
 export * from "./published.ts";
 export * from "./retrieval.ts";
 export * from "./statistics.ts";

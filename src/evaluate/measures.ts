@@ -1,4 +1,5 @@
 import { type GradedPair, wordOverlap } from "./pairs.ts";
+import { type ParaphraseScore, scoreParaphrases } from "./paraphrase.ts";
 import { type BootstrapOptions, bootstrapInterval, pearson, spearman } from "./statistics.ts";
 
 /** How well the cosines of a model order graded pairs, and how its sentences lie on the unit sphere. */
@@ -15,6 +16,8 @@ export interface PairReport {
   readonly uniformity: number;
   /** Spearman, times 100, of the share of common words: the floor under `spearman`. */
   readonly overlapSpearman: number;
+  /** Where all grades are labels, 0 or 1, and both are there. */
+  readonly paraphrase?: ParaphraseScore;
 }
 
 export interface PairOptions extends BootstrapOptions {
@@ -117,15 +120,18 @@ export async function evaluatePairs(
     );
   }
   const [low, high] = bootstrapInterval(cosines, grades, bootstrap);
+  const labelled =
+    grades.every((grade) => grade === 0 || grade === 1) && new Set(grades).size === 2;
   const overlaps = pairs.map(({ a, b }) => wordOverlap(a, b));
   return {
     spearman: 100 * spearman(cosines, grades),
     pearson: 100 * pearson(cosines, grades),
     interval: [100 * low, 100 * high],
     pairs: pairs.length,
-    alignment: alignment(embedded.filter((_, i) => grades[i]! >= positive)),
+    alignment: alignment(embedded.filter((_, i) => grades[i]! >= (labelled ? 1 : positive))),
     uniformity: uniformity(rows, 2, most),
     overlapSpearman: 100 * spearman(overlaps, grades),
+    ...(labelled && { paraphrase: scoreParaphrases(cosines, grades) }),
   };
 }
 

@@ -22,23 +22,36 @@ export interface PairRow {
 }
 
 const NUMBER = /^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$/;
-const COLUMNS = ["score", "sentence1", "sentence2"] as const;
+/** Names that data sets give to the three columns: STS, MRPC, LCQMC. */
+const COLUMNS = [
+  ["score", "label", "quality"],
+  ["sentence1", "text_a", "#1 string"],
+  ["sentence2", "text_b", "#2 string"],
+] as const;
 
 /**
- * Reads graded pairs, in the format that the ending of `name` says; it also stands in errors.
+ * Reads graded or labelled pairs, in the format that the ending of `name` says (before .gz or .zst); it also stands in errors.
  *
- * - `.csv`: fields score, sentence, sentence, quoted where they hold a comma; with a header, its columns `score`, `sentence1`
- *   and `sentence2` in any order
+ * - `.csv`: fields score, sentence, sentence, quoted where they hold a comma
  * - `.jsonl`: an object with `score`, `sentence1` and `sentence2` a line
- * - anything else: score, sentence and sentence with tabs between them, no header; a quotation mark is text
+ * - anything else: score, sentence and sentence with tabs between them; a quotation mark is text
  *
- * Blank lines are skipped, and white space round a field is dropped.
+ * With a header, the columns stand in any order, and there may be more: `score`, `label` or `Quality`; `sentence1`, `text_a` or
+ * `#1 String`; and the same with 2. Without one, a number in the third field alone, as in LCQMC, is the score. Blank lines are
+ * skipped, and white space round a field is dropped.
  * @throws FormatError with file and line for a line that is not a pair, and for a file without any
  */
 export function parsePairs(text: string, name: string): GradedPairs {
   const bare = text.replace(/^\uFEFF/, "");
-  const format = /\.csv$/i.test(name) ? csvRows : /\.jsonl$/i.test(name) ? jsonRows : tabRows;
-  return gradePairs(format(bare, name), name);
+  const [, format] = /\.(csv|jsonl)(?:\.(?:gz|zst))?$/i.exec(name) ?? [];
+  switch (format?.toLowerCase()) {
+    case "csv":
+      return gradePairs(tableRows(csvRecords(bare, name), "commas", name), name);
+    case "jsonl":
+      return gradePairs(jsonRows(bare, name), name);
+    default:
+      return gradePairs(tableRows(tabRecords(bare), "tabs", name), name);
+  }
 }
 
 /**
@@ -87,41 +100,53 @@ export function* numberedLines(text: string): Generator<readonly [line: number, 
   }
 }
 
-function* tabRows(text: string, name: string): Generator<PairRow> {
-  for (const [line, content] of numberedLines(text)) {
-    yield rowOf(content.split("\t"), "with tabs between them", `${name}:${line}`, line);
-  }
+/** A record of a file, as fields. */
+interface Rec {
+  readonly line: number;
+  readonly fields: readonly string[];
 }
 
-function* csvRows(text: string, name: string): Generator<PairRow> {
-  let columns: number[] | undefined;
-  for (const { line, fields } of csvRecords(text, name)) {
+function* tabRecords(text: string): Generator<Rec> {
+  for (const [line, content] of numberedLines(text)) yield { line, fields: content.split("\t") };
+}
+
+function* tableRows(records: Iterable<Rec>, between: string, name: string): Generator<PairRow> {
+  let columns: readonly (number | undefined)[] | undefined;
+  let width: number = COLUMNS.length;
+  for (const { line, fields } of records) {
     if (columns === undefined) {
-      const header = fields.map((field) => field.trim().toLowerCase());
-      const found = COLUMNS.map((column) => header.indexOf(column));
-      columns = found.every((index) => index >= 0) ? found : [];
-      if (columns.length > 0) continue;
+      const header = pairColumns(fields);
+      columns = header ?? (isScore(fields[2]) && !isScore(fields[0]) ? [2, 0, 1] : [0, 1, 2]);
+      if (header) {
+        width = fields.length;
+        continue;
+      }
     }
-    const picked = columns.length > 0 ? columns.map((index) => fields[index] ?? "") : fields;
-    yield rowOf(picked, "with commas between them", `${name}:${line}`, line);
+    if (fields.length !== width) {
+      throw new FormatError(
+        `${name}:${line}: expected ${width} fields with ${between} between them ` +
+          `(${width > 3 ? "as the header has" : "score, sentence, sentence"}), found ${fields.length}`,
+      );
+    }
+    const [score, a, b] = columns.map((index) => fields[index!]!);
+    yield { line, score: score!, a: a!, b: b! };
   }
 }
 
-function rowOf(fields: readonly string[], how: string, where: string, line: number): PairRow {
-  const [score, a, b] = fields;
-  if (score === undefined || a === undefined || b === undefined || fields.length > 3) {
-    throw new FormatError(
-      `${where}: expected 3 fields ${how} (score, sentence, sentence), found ${fields.length}`,
-    );
-  }
-  return { line, score, a, b };
+/** An empty score is one that is left out. */
+function isScore(field: string | undefined): boolean {
+  return field !== undefined && (field.trim() === "" || NUMBER.test(field.trim()));
+}
+
+/** Where score, sentence and sentence stand among the names of columns; undefined unless all three are there. */
+export function pairColumns(names: readonly string[]): number[] | undefined {
+  const known = names.map((name) => name.trim().toLowerCase());
+  const found = COLUMNS.map((column) => known.findIndex((name) => column.some((c) => c === name)));
+  return found.every((index) => index >= 0) ? found : undefined;
 }
 
 /** Records of comma-separated values (RFC 4180); a quoted field may hold commas, line ends and doubled quotation marks. */
-function* csvRecords(
-  text: string,
-  name: string,
-): Generator<{ readonly line: number; readonly fields: readonly string[] }> {
+function* csvRecords(text: string, name: string): Generator<Rec> {
   const field = /(?:"((?:[^"]|"")*)"|([^",\r\n]*))(,|\r?\n|$)/y;
   let line = 1;
   let fields: string[] = [];
@@ -155,20 +180,41 @@ function* jsonRows(text: string, name: string): Generator<PairRow> {
         cause,
       });
     }
-    const { score, sentence1, sentence2 } = (value ?? {}) as Record<string, unknown>;
-    if (typeof sentence1 !== "string" || typeof sentence2 !== "string") {
-      throw new FormatError(
-        `${where}: expected "score", "sentence1" and "sentence2", the sentences as strings, found ${content.slice(0, 80)}`,
-      );
-    }
-    const given = typeof score === "number" || typeof score === "string" ? String(score) : "";
-    yield { line, score: given, a: sentence1, b: sentence2 };
+    yield pairOfObject((value ?? {}) as Record<string, unknown>, name, line);
   }
 }
 
 /**
+ * The pair in an object of JSON or Parquet, under any of the names that `parsePairs` knows.
+ * @throws FormatError with file and line for other objects
+ */
+export function pairOfObject(
+  object: Readonly<Record<string, unknown>>,
+  name: string,
+  line: number,
+): PairRow {
+  const names = Object.keys(object);
+  const [score, a, b] = COLUMNS.map(
+    (column) => object[names.find((key) => column.some((c) => c === key.toLowerCase())) ?? ""],
+  );
+  if (typeof a !== "string" || typeof b !== "string") {
+    throw new FormatError(
+      `${name}:${line}: expected "score", "sentence1" and "sentence2", the sentences as strings, found ` +
+        (names.length === 0
+          ? "none"
+          : names
+              .map((key) => `${key}: ${typeof object[key]}`)
+              .join(", ")
+              .slice(0, 80)),
+    );
+  }
+  const given = ["number", "bigint", "string"].includes(typeof score) ? String(score) : "";
+  return { line, score: given, a, b };
+}
+
+/**
  * The words two sentences share over the words of both (Jaccard 1912), in [0, 1]: what a model has to beat. A word is a
- * run of letters, marks and digits in lower case, so languages written without spaces have few; 0 without any word.
+ * run of letters, marks and digits in lower case, and each Chinese or Japanese character is one; 0 without any word.
  */
 export function wordOverlap(a: string, b: string): number {
   const first = words(a);
@@ -177,6 +223,9 @@ export function wordOverlap(a: string, b: string): number {
   return shared === 0 ? 0 : shared / (first.size + second.size - shared);
 }
 
+const WORD =
+  /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}]|[[\p{L}\p{M}\p{N}]--[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}]]+/gv;
+
 function words(sentence: string): Set<string> {
-  return new Set(sentence.toLowerCase().match(/[\p{L}\p{M}\p{N}]+/gu));
+  return new Set(sentence.toLowerCase().match(WORD));
 }

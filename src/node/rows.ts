@@ -308,6 +308,27 @@ async function jsonRows(file: string, wanted: readonly string[] | undefined): Pr
 const LARGEST_PAGE = 64 << 20;
 
 async function parquetRows(file: string, wanted: readonly string[] | undefined): Promise<RowFile> {
+  const { names, objects } = await openParquet(file);
+  const columns = chooseColumns(file, names, wanted);
+  async function* rows(): AsyncGenerator<Row> {
+    for await (const { object, line } of objects(columns)) {
+      const cells = columns.map((name) => textOf(object[name], `${file}:${line}: ${name}`));
+      yield { cells, line, begins: false };
+    }
+  }
+  return { columns, rows: rows() };
+}
+
+/**
+ * Opens a Parquet file: the names of its columns, and its rows as objects of those that are asked for.
+ * @throws FormatError for what is not Parquet, when opened or while its rows are read
+ */
+export async function openParquet(file: string): Promise<{
+  readonly names: readonly string[];
+  readonly objects: (
+    columns: readonly string[],
+  ) => AsyncGenerator<{ readonly object: Record<string, unknown>; readonly line: number }>;
+}> {
   const refuse = (cause: unknown): never => {
     if (cause instanceof FormatError) throw cause;
     throw new FormatError(
@@ -321,30 +342,26 @@ async function parquetRows(file: string, wanted: readonly string[] | undefined):
   try {
     const source = await asyncBufferFromFile(file);
     const metadata = await parquetMetadataAsync(source);
-    const names = metadata.schema.slice(1).map(({ name }) => name);
-    const columns = chooseColumns(file, names, wanted);
     const compressors = {
       GZIP: (bytes: Uint8Array, size: number) => gunzipSync(bytes, limit(size)),
       BROTLI: (bytes: Uint8Array, size: number) => brotliDecompressSync(bytes, limit(size)),
       ZSTD: (bytes: Uint8Array, size: number) => zstdDecompressSync(bytes, limit(size)),
     };
     const total = Number(metadata.num_rows);
-    async function* rows(): AsyncGenerator<Row> {
-      for (let rowStart = 0; rowStart < total; rowStart += WINDOW) {
-        const rowEnd = Math.min(total, rowStart + WINDOW);
-        const options = { file: source, metadata, columns: [...columns], compressors };
-        const window = await parquetReadObjects({ ...options, rowStart, rowEnd }).catch(refuse);
-        if (window.length !== rowEnd - rowStart) {
-          refuse(new Error(`rows end at ${rowStart + window.length} of ${total}`));
+    return {
+      names: metadata.schema.slice(1).map(({ name }) => name),
+      async *objects(columns) {
+        for (let rowStart = 0; rowStart < total; rowStart += WINDOW) {
+          const rowEnd = Math.min(total, rowStart + WINDOW);
+          const options = { file: source, metadata, columns: [...columns], compressors };
+          const window = await parquetReadObjects({ ...options, rowStart, rowEnd }).catch(refuse);
+          if (window.length !== rowEnd - rowStart) {
+            refuse(new Error(`rows end at ${rowStart + window.length} of ${total}`));
+          }
+          for (const [i, object] of window.entries()) yield { object, line: rowStart + i + 1 };
         }
-        for (const [i, object] of window.entries()) {
-          const line = rowStart + i + 1;
-          const cells = columns.map((name) => textOf(object[name], `${file}:${line}: ${name}`));
-          yield { cells, line, begins: false };
-        }
-      }
-    }
-    return { columns, rows: rows() };
+      },
+    };
   } catch (cause) {
     return refuse(cause);
   }

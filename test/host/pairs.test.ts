@@ -35,6 +35,26 @@ describe("parsePairs", () => {
     });
   });
 
+  it("reads MRPC and LCQMC as they are published", () => {
+    const mrpc =
+      '\uFEFFQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\r\n1\t7\t8\tA "b.\tc\r\n0\t7\t9\td\te\r\n';
+    const pairs = [
+      { score: 1, a: 'A "b.', b: "c" },
+      { score: 0, a: "d", b: "e" },
+    ];
+    expect(parsePairs(mrpc, "msr_paraphrase_test.txt").pairs).toEqual(pairs);
+    const [header, rows] = ["text_a\ttext_b\tlabel\n", '大家 "好\t你好\t1\n问题\t答案\t0\n'];
+    const chinese = [
+      { score: 1, a: '大家 "好', b: "你好" },
+      { score: 0, a: "问题", b: "答案" },
+    ];
+    expect(parsePairs(header + rows, "test.tsv").pairs).toEqual(chinese);
+    expect(parsePairs(rows, "test.txt").pairs).toEqual(chinese);
+    expect(parsePairs('{"label":1,"text_a":"a","text_b":"b"}', "p.jsonl.gz").pairs).toEqual([
+      { score: 1, a: "a", b: "b" },
+    ]);
+  });
+
   it("leaves out rows without a score and counts them", () => {
     expect(parsePairs("1\ta\tb\n\tc\td\n \te\tf\n", "p").ungraded).toBe(2);
   });
@@ -65,9 +85,14 @@ describe("parsePairs", () => {
       "p.tsv:1: expected 3 fields with tabs between them (score, sentence, sentence), found 4",
     ],
     [
-      "a header",
-      "score\tsentence1\tsentence2\n1\ta\tb",
-      `p.tsv:1: the score must be a number, found "score"; the fields are score, sentence, sentence`,
+      "a header with other names",
+      "grade\tleft\tright\n1\ta\tb",
+      `p.tsv:1: the score must be a number, found "grade"; the fields are score, sentence, sentence`,
+    ],
+    [
+      "a row cut off under a header",
+      "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t7\t8\ta\tb\n0\t7\t8\ta",
+      "p.tsv:3: expected 5 fields with tabs between them (as the header has), found 4",
     ],
     [
       "no score at all",
@@ -135,6 +160,7 @@ describe("wordOverlap", () => {
     expect(wordOverlap("Äpfel & Öl", "äpfel, öl")).toBe(1);
     expect(wordOverlap("हिन्दी भाषा", "हिन्दी")).toBe(1 / 2);
     expect(wordOverlap("Привет, мир", "привет")).toBe(1 / 2);
+    expect(wordOverlap("我喜欢猫 abc", "我喜欢狗 abc")).toBe(4 / 6);
   });
 
   it("is 0 where there are no words", () => {
