@@ -2,6 +2,7 @@ import { Command, CommanderError } from "commander";
 import { UsageError } from "../errors.ts";
 import { onDownload } from "../node/hub.ts";
 import { version } from "../node/package.ts";
+import { addAblate } from "./ablate.ts";
 import { addConvert } from "./convert.ts";
 import { addDeploy, addDev } from "./deploy.ts";
 import { addEncode } from "./encode.ts";
@@ -27,7 +28,16 @@ const program = new Command("simcse")
   .version(version())
   .exitOverride()
   .showHelpAfterError("(--help lists the options)");
-const training = [addStart, addVocab, addInit, addTrain, addEval, addReport, addQuantize];
+const training = [
+  addStart,
+  addVocab,
+  addInit,
+  addTrain,
+  addEval,
+  addReport,
+  addAblate,
+  addQuantize,
+];
 const using = [
   addEncode,
   addSimilarity,

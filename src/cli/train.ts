@@ -60,6 +60,7 @@ export interface TrainOptions {
   readonly attentionDropout?: number;
   /** False trains without any. */
   readonly dropout?: boolean;
+  readonly fixedDropout?: boolean;
   /** What makes the positives of one-column files differ: see `AUGMENTATIONS`. */
   readonly augment?: string;
   readonly maxGradientNorm: number;
@@ -96,6 +97,11 @@ export async function train(options: TrainOptions): Promise<RunState> {
       `--max-length ${options.maxLength}: ${options.model} takes at most ${folder.config.maxLength} tokens`,
     );
   }
+  if (options.fixedDropout && options.chunkSize !== undefined) {
+    throw new UsageError(
+      "--fixed-dropout: expected no --chunk-size, as it makes chunks of its own",
+    );
+  }
   const { numLayers } = folder.config.encoder;
   if ((options.freezeLayers ?? 0) > numLayers) {
     throw new UsageError(
@@ -105,6 +111,9 @@ export async function train(options: TrainOptions): Promise<RunState> {
   const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
   const tokenizer = new Tokenizer(folder.tokenizerJson);
   const { sentences, sources } = await readData(options, tokenizer, config.table?.ignoredId);
+  if (options.fixedDropout && sources.length > 1) {
+    throw new UsageError(`--fixed-dropout: expected one file, found ${sources.length}`);
+  }
   const { augmentation, name } = await readAugmentation(options, tokenizer, sources);
   const dev = await readDev(options);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
@@ -134,6 +143,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       similarity: options.similarity ?? "cos",
       ...(options.matryoshka && { beginnings: options.matryoshka }),
       dropout: options.dropout ?? true,
+      ...(options.fixedDropout && { fixedDropout: true }),
       seed: options.seed,
       beta1: 0.9,
       beta2: 0.999,
@@ -425,6 +435,7 @@ export function addTrain(program: Command): void {
     .option("--hidden-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
     .option("--attention-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
     .option("--no-dropout", "train without any")
+    .option("--fixed-dropout", "the same masks for a sentence and its positive (an ablation)")
     .optionsGroup("Optimizer:")
     .option("--epochs <n>", "passes over the data", numberBetween(0, 10_000), 1)
     .option("--steps <n>", "steps, instead of epochs", wholeNumber(1))

@@ -1,4 +1,5 @@
 /** Evaluation without a command: graded pairs, published tasks, classifiers, and what vectors are scored by. */
+export * from "./ablations.ts";
 export * from "./classifier.ts";
 export * from "./geometry.ts";
 export * from "./measures.ts";

@@ -23,6 +23,8 @@ export interface StepOptions extends ArchitectureOptions, ObjectiveOptions, Rate
   readonly chunkSize?: number;
   /** False trains without dropout noise. */
   readonly dropout: boolean;
+  /** Anchors, positives and hard negatives have the same masks: the ablation in which equal sentences get equal vectors. */
+  readonly fixedDropout?: boolean;
   readonly seed: number;
   readonly beta1: number;
   readonly beta2: number;
@@ -55,7 +57,9 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
   const { encoder, batchSize, columns, maxLength } = options;
   const sequences = batchSize * columns;
   const tokens = sequences * maxLength;
-  const chunk = Math.min(options.chunkSize ?? sequences, sequences);
+  const chunk = options.fixedDropout
+    ? batchSize
+    : Math.min(options.chunkSize ?? sequences, sequences);
   const limits = { tokens: chunk * maxLength, sequences: chunk, maxLength };
   const hidden = encoder.hiddenSize;
   const arena = new Arena();
@@ -189,8 +193,8 @@ export function trainStep(
     seed,
     step,
     enabled: options.dropout,
-    firstToken,
-    firstSequence,
+    firstToken: options.fixedDropout ? 0 : firstToken,
+    firstSequence: options.fixedDropout ? 0 : firstSequence,
   });
   const forward = (chunk: Chunk): void => {
     const y = at(vectors, chunk.firstSequence, hidden);

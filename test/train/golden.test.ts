@@ -296,6 +296,27 @@ describe("a batch in chunks", () => {
   );
 });
 
+describe("fixed dropout", () => {
+  it("gives a sentence and its positive the same vector, to the bit, and dropout otherwise another", () => {
+    const sentences = golden.curve.batches[0] as number[][];
+    const rows = sentences.length;
+    for (const fixedDropout of [true, false]) {
+      const { plan, buffer, step } = start("node", "cls", { batchSize: rows, fixedDropout });
+      step([...sentences, ...sentences], { rows, step: 1, learningRate: 0 });
+      const vectors = floats(buffer, plan.vectors);
+      const [anchors, positives] = [
+        vectors.slice(0, vectors.length / 2),
+        vectors.slice(vectors.length / 2),
+      ];
+      expect(worst(anchors, positives).error === 0).toBe(fixedDropout);
+      // Dropout it is: without it the first sentence has another vector.
+      const off = start("node", "cls", { batchSize: rows, dropout: false });
+      off.step([...sentences, ...sentences], { rows, step: 1, learningRate: 0 });
+      expect(worst(floats(off.buffer, off.plan.vectors), anchors).error).toBeGreaterThan(1e-3);
+    }
+  });
+});
+
 describe("the average of the weights", () => {
   it("moves every sixteenth step, by 9 / (9 + moves) at first", () => {
     const { plan, buffer, step } = start("node", "avg", { averageDecay: 0.999 });
