@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { Classifier, type Examples, PROTOCOLS } from "../../src/evaluate/classifier.ts";
 import {
@@ -13,6 +13,8 @@ import {
   transferFeatures,
 } from "../../src/evaluate/transfer.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
+import { openEmbedder } from "../../src/node/embedders.ts";
+import { readTransferTask } from "../../src/node/eval-data.ts";
 import { trainClassifier } from "../oracle/classifier.ts";
 
 const golden = JSON.parse(
@@ -103,6 +105,60 @@ describe("scoreTransfer", () => {
     expect([nested.examples, split.examples]).toEqual([300, 300]);
   });
 });
+
+// Figures of test/golden/senteval.py and of scikit-learn, on the same vectors: 10 folds, means of seeds.
+const DATA = "../shared/data";
+const there = existsSync(`${DATA}/static`) && existsSync(`${DATA}/transfer`);
+describe.skipIf(!there)(
+  there ? "the real data" : "the real data (skipped: needs ../shared/data)",
+  () => {
+    const vectorsOf = async (task: "MR" | "CR"): Promise<Examples> => {
+      const found = await readTransferTask(DATA, task);
+      if (!("data" in found)) throw new Error(`${task} is not there`);
+      const { texts, labels } = found.data.train;
+      const model = await openEmbedder(`${DATA}/static`);
+      return { rows: await model.encode(texts.map(([text]) => text!)), labels };
+    };
+
+    it.each([
+      ["CR", 73.2],
+      ["MR", 66.1],
+    ] as const)(
+      "%s: a regression that has converged is within a point of scikit-learn's %d",
+      async (task, published) => {
+        const { rows, labels } = await vectorsOf(task);
+        // Ten times as long: Adam's steps do not depend on it, and unit vectors need 1000 epochs.
+        const long = rows.map((row) => row.map((value) => 10 * value));
+        const protocol = { ...PROTOCOLS.test, tenacity: -1, epochSize: 50 };
+        const classifier = new Classifier(module, protocol, long[0]!.length, 2);
+        const part = (indices: Uint32Array): Examples => ({
+          rows: Array.from(indices, (i) => long[i]!),
+          labels: Array.from(indices, (i) => labels[i]!),
+        });
+        const accuracies = stratifiedFolds(labels, 10).map(([rest, fold]) => {
+          classifier.fit(part(rest), { rows: [long[0]!], labels: [9] }, [1e-5]);
+          return 100 * classifier.score(part(fold))[0]!;
+        });
+        const mean = accuracies.reduce((sum, accuracy) => sum + accuracy, 0) / 10;
+        expect(Math.abs(mean - published)).toBeLessThan(1);
+      },
+      60_000,
+    );
+
+    it("CR: as SentEval stops it, it is within a point of SentEval's own 70.9", async () => {
+      const all = await vectorsOf("CR");
+      const classifier = new Classifier(
+        module,
+        PROTOCOLS.test,
+        all.rows[0]!.length,
+        2,
+        GRID.length,
+      );
+      const { accuracy } = scoreTransfer({ train: all }, classifier, 10);
+      expect(Math.abs(accuracy - 70.9)).toBeLessThan(1);
+    }, 60_000);
+  },
+);
 
 describe("stratifiedFolds", () => {
   it("partition the examples and share out each class evenly", () => {
