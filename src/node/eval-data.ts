@@ -168,9 +168,11 @@ async function readFirst(
 
 /** UTF-8, or Latin-1, in which some of SentEval's files are; neither has a NUL. */
 function decode(bytes: Buffer, name: string): string {
-  if (bytes.includes(0)) {
+  const nul = bytes.indexOf(0);
+  if (nul >= 0) {
+    const line = bytes.subarray(0, nul).filter((byte) => byte === 10).length + 1;
     throw new FormatError(
-      `${name}: found a NUL at byte ${bytes.indexOf(0)}, expected text; the file is damaged or UTF-16`,
+      `${name}:${line}: found a NUL at byte ${nul} of the file, expected text; it is damaged or UTF-16`,
     );
   }
   try {

@@ -188,9 +188,9 @@ describe("evaluation data", () => {
   });
 
   it("refuses a file of bytes", async () => {
-    write(at("bytes/sickr/dev.tsv"), Uint8Array.from([52, 9, 0, 1]));
+    write(at("bytes/sickr/dev.tsv"), Uint8Array.from([52, 10, 9, 0, 1]));
     await expect(readStsTask(at("bytes"), "SICK-R", "dev")).rejects.toThrow(
-      /dev\.tsv: found a NUL at byte 2, expected text/,
+      /dev\.tsv:2: found a NUL at byte 3 of the file, expected text/,
     );
   });
 });
