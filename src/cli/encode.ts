@@ -4,6 +4,8 @@ import { mkdir } from "node:fs/promises";
 import { Option, type Command } from "commander";
 import { UsageError } from "../errors.ts";
 import { npy } from "../files/npy.ts";
+import { copyRow, pgcopy } from "../files/pgcopy.ts";
+import { vectorizeLine } from "../files/vectorize.ts";
 import { sweepTemporary, writeFileAtomic } from "../node/files.ts";
 import { readModelFolder } from "../node/model-folder.ts";
 import { SimCSE } from "../node/index.ts";
@@ -16,7 +18,7 @@ import { count, duration, note, Progress } from "./terminal.ts";
 interface EncodeCommandOptions {
   readonly model: string;
   readonly output: string;
-  readonly format?: "npy" | "jsonl";
+  readonly format?: Format;
   readonly field?: string;
   readonly shard?: string;
   readonly precision: Precision;
@@ -33,10 +35,25 @@ type Row = Float32Array | Int8Array | Uint8Array;
 /** Texts that are read and encoded together, for each thread. */
 const WINDOW = 1024;
 
-/** Encodes the texts of a file. jsonl to stdout is written as it comes; a file is written as a whole. */
+/** What a file of each name ends in, and what `--format` says. */
+export const FORMATS = ["npy", "jsonl", "ndjson", "pgcopy"] as const;
+type Format = (typeof FORMATS)[number];
+
+/** Texts that are read together, their rows in the input, and their vectors. */
+interface Window {
+  readonly records: readonly TextRecord[];
+  readonly rows: readonly number[];
+  readonly vectors: readonly Row[];
+}
+
+/**
+ * Encodes the texts of a file. A window of texts is written as it is done, to stdout or to the temporary file that becomes
+ * the output; npy, whose header counts the rows, is written at the end.
+ */
 async function encode(input: string, options: EncodeCommandOptions): Promise<void> {
   const shard = options.shard === undefined ? undefined : parseShard(options.shard);
-  const format = options.format ?? (options.output.endsWith(".npy") ? "npy" : "jsonl");
+  const format = options.format ?? formatOf(options.output);
+  expectPrecision(format, options.precision);
   const path = shard && shardPath(options.output, shard);
   const output = path === undefined ? options.output : `${path}.${format}`;
   const job = path === undefined ? "" : await jobOf(options, format);
@@ -54,34 +71,78 @@ async function encode(input: string, options: EncodeCommandOptions): Promise<voi
   const begun = performance.now();
   const progress = new Progress();
   let rows = 0;
-  const chunks: Uint8Array[] = [];
-  const all: Row[] = [];
+  async function* counted(): AsyncGenerator<Window> {
+    for await (const window of windows(model, input, options, shard, seen)) {
+      rows += window.records.length;
+      progress.show(() => `${count(rows)} texts, ${duration((performance.now() - begun) / 1000)}`);
+      yield window;
+    }
+    progress.end();
+  }
+  const bits = options.precision === "binary" || options.precision === "ubinary";
+  const dimension = options.dimensions ?? model.dimension;
+  const bytes = bytesOf(
+    format,
+    counted(),
+    bits ? dimension / 8 : dimension,
+    options.field ?? "text",
+  );
+  if (output === "-") for await (const chunk of bytes) await print(chunk);
+  else await writeFileAtomic(output, bytes);
+  if (shard && path) await finishShard(path, output, { shard, rows, total: seen.total, job });
+  const seconds = (performance.now() - begun) / 1000;
+  note(`${count(rows)} texts in ${duration(seconds)}, ${count(rows / seconds)} a second`);
+}
+
+/** What the name of an output says. */
+export function formatOf(output: string): Format {
+  return FORMATS.find((name) => output.endsWith(`.${name}`)) ?? "jsonl";
+}
+
+/** @throws UsageError for numbers that a database has no type for */
+function expectPrecision(format: Format, precision: Precision): void {
+  const allowed: readonly Precision[] =
+    format === "ndjson" ? ["float32"] : format === "pgcopy" ? ["float32", "ubinary"] : PRECISIONS;
+  if (allowed.includes(precision)) return;
+  throw new UsageError(
+    `--precision ${precision}: expected ${allowed.join(" or ")} for ${format}, as the database has no other`,
+  );
+}
+
+/** A file of a format, in parts; `cols` matters where npy has no rows to tell, `field` has the text. */
+async function* bytesOf(
+  format: Format,
+  encoded: AsyncIterable<Window>,
+  cols: number,
+  field: string,
+): AsyncGenerator<Uint8Array> {
   const encoder = new TextEncoder();
-  for await (const { records, vectors } of windows(model, input, options, shard, seen)) {
-    rows += records.length;
-    progress.show(() => `${count(rows)} texts, ${duration((performance.now() - begun) / 1000)}`);
+  const all: Row[] = [];
+  const [before, after] = pgcopy([]);
+  if (format === "pgcopy") yield before!;
+  for await (const { records, rows, vectors } of encoded) {
     if (format === "npy") {
       all.push(...vectors);
       continue;
     }
-    const lines = records.map(({ fields }, i) => {
-      return `${JSON.stringify({ ...fields, embedding: Array.from(vectors[i]!) })}\n`;
+    const parts = records.map(({ text, fields }, i): string | Uint8Array => {
+      const vector = vectors[i]!;
+      if (format === "jsonl") {
+        return `${JSON.stringify({ ...fields, embedding: Array.from(vector) })}\n`;
+      }
+      const { id: given, ...others } = fields;
+      const id = typeof given === "string" || typeof given === "number" ? `${given}` : `${rows[i]}`;
+      if (format === "ndjson") return vectorizeLine(id, vector as Float32Array, others);
+      const embedding = vector as Float32Array | Uint8Array;
+      const { [field]: _, ...metadata } = others;
+      return copyRow({ id, text, metadata, embedding });
     });
-    const bytes = encoder.encode(lines.join(""));
-    if (output === "-") await print(bytes);
-    else chunks.push(bytes);
+    yield format === "pgcopy"
+      ? Buffer.concat(parts as Uint8Array[])
+      : encoder.encode(parts.join(""));
   }
-  progress.end();
-  if (format === "npy") {
-    const bits = options.precision === "binary" || options.precision === "ubinary";
-    const dimension = options.dimensions ?? model.dimension;
-    chunks.push(...npy(all, all[0]?.length ?? (bits ? dimension / 8 : dimension)));
-  }
-  if (output !== "-") await writeFileAtomic(output, chunks);
-  else for (const chunk of chunks) await print(chunk);
-  if (shard && path) await finishShard(path, output, { shard, rows, total: seen.total, job });
-  const seconds = (performance.now() - begun) / 1000;
-  note(`${count(rows)} texts in ${duration(seconds)}, ${count(rows / seconds)} a second`);
+  if (format === "npy") yield* npy(all, all[0]?.length ?? cols);
+  if (format === "pgcopy") yield after!;
 }
 
 /** A hash of whatever decides the bytes of a shard, but the input. */
@@ -104,7 +165,7 @@ async function* windows(
   options: EncodeCommandOptions,
   shard: Shard | undefined,
   seen: { total: number },
-): AsyncGenerator<{ records: TextRecord[]; vectors: Row[] }> {
+): AsyncGenerator<Window> {
   const { precision, dimensions, prompt, maxLength, batchSize, normalize, field } = options;
   const whole = precision === "int8" || precision === "uint8";
   const encodeOptions = {
@@ -116,16 +177,19 @@ async function* windows(
     ...(maxLength !== undefined && { maxLength }),
   };
   let records: TextRecord[] = [];
-  const flush = async (): Promise<{ records: TextRecord[]; vectors: Row[] }> => {
+  let rows: number[] = [];
+  const flush = async (): Promise<Window> => {
     const texts = records.map(({ text }) => text);
-    const result = { records, vectors: await model.encode<Precision>(texts, encodeOptions) };
+    const window = { records, rows, vectors: await model.encode<Precision>(texts, encodeOptions) };
     records = [];
-    return result;
+    rows = [];
+    return window;
   };
   for await (const record of readTexts(input, field)) {
     const row = seen.total++;
     if (shard && row % shard.count !== shard.index) continue;
     records.push(record);
+    rows.push(row);
     if (!whole && records.length === WINDOW * options.threads) yield await flush();
   }
   if (records.length > 0) yield await flush();
@@ -145,12 +209,13 @@ export function addEncode(program: Command): void {
       "-",
     )
     .requiredOption("--model <model>", "model folder, or its name on a hub: org/name[@revision]")
-    .option("--output <file>", ".npy, or .jsonl with the input's fields; - is stdout", "-")
+    .option(
+      "--output <file>",
+      ".npy; .jsonl with the input's fields; .ndjson for Vectorize; .pgcopy for pgvector; - is stdout",
+      "-",
+    )
     .addOption(
-      new Option("--format <name>", "instead of what the output's name says").choices([
-        "npy",
-        "jsonl",
-      ]),
+      new Option("--format <name>", "instead of what the output's name says").choices(FORMATS),
     )
     .option(
       "--field <name>",

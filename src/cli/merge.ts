@@ -1,7 +1,9 @@
 import type { Command } from "commander";
 import { FormatError } from "../errors.ts";
+import { copyRows, pgcopy } from "../files/pgcopy.ts";
 import { writeFileAtomic } from "../node/files.ts";
 import { verifyShards } from "../node/shards.ts";
+import { formatOf } from "./encode.ts";
 import { wholeNumber } from "./options.ts";
 import { count, note } from "./terminal.ts";
 
@@ -11,20 +13,25 @@ async function merge(
   output: string,
   { shards }: { shards: number },
 ): Promise<void> {
-  const isNpy = output.endsWith(".npy");
-  const { files, manifests } = await verifyShards(folder, shards, isNpy ? ".npy" : ".jsonl");
+  const format = formatOf(output);
+  const { files, manifests } = await verifyShards(folder, shards, `.${format}`);
   const { total } = manifests[0]!;
-  const parts = files.map((file, i) => (isNpy ? npyRows(file, manifests[i]!.rows) : lines(file)));
-  const header = isNpy ? [npyHeader(files[0]!, total)] : [];
+  const parts = files.map((file, i) => {
+    if (format === "npy") return npyRows(file, manifests[i]!.rows);
+    return format === "pgcopy" ? copyRows(file, `${folder}: shard ${i}`) : lines(file);
+  });
   function* rows(): Generator<Uint8Array> {
-    yield* header;
     for (let row = 0; row < total; row++) {
       const bytes = parts[row % shards]![Math.floor(row / shards)];
       if (!bytes) throw new FormatError(`${folder}: shard ${row % shards} has no row ${row}`);
       yield bytes;
     }
   }
-  await writeFileAtomic(output, rows());
+  function* whole(): Generator<Uint8Array> {
+    if (format === "npy") yield npyHeader(files[0]!, total);
+    yield* format === "pgcopy" ? pgcopy(rows()) : rows();
+  }
+  await writeFileAtomic(output, whole());
   note(`${output}: ${count(total)} rows of ${shards} shards`);
 }
 
@@ -63,7 +70,7 @@ export function addMerge(program: Command): void {
       "the shards of `simcse encode --shard` as one file, verified, in the input's order",
     )
     .argument("<folder>", "--output of the shards")
-    .argument("<output>", ".npy or .jsonl, as the shards are")
+    .argument("<output>", ".npy, .jsonl, .ndjson or .pgcopy, as the shards are")
     .requiredOption("--shards <n>", "how many there are", wholeNumber(1))
     .action((folder: string, output: string, options: { shards: number }) =>
       merge(folder, output, options),

@@ -13,7 +13,7 @@ const TEMPORARY = /\.tmp-(\d+)-[0-9a-f]{8}$/;
  */
 export async function writeFileAtomic(
   path: string,
-  contents: Uint8Array | Iterable<Uint8Array>,
+  contents: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   const temporary = `${path}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`;
   const chunks = contents instanceof Uint8Array ? [contents] : contents;
@@ -21,7 +21,7 @@ export async function writeFileAtomic(
   try {
     const file = await open(temporary, "wx");
     try {
-      for (const chunk of chunks) {
+      for await (const chunk of chunks) {
         bytes += chunk.length;
         await file.writeFile(chunk);
       }

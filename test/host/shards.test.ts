@@ -58,7 +58,7 @@ describe("parseShard", () => {
   });
 });
 
-it.each(["npy", "jsonl"])("the shards of a job merge into the bytes of one run: %s", (format) => {
+it.each(["npy", "jsonl", "ndjson", "pgcopy"])("the shards of a job merge into the bytes of one run: %s", (format) => {
   const whole = join(root, `whole.${format}`);
   expect(run(encodeArgs(whole, "--format", format)).status).toBe(0);
   const folder = join(root, `shards-${format}`);
