@@ -58,26 +58,33 @@ describe("parseShard", () => {
   });
 });
 
-it.each(["npy", "jsonl", "ndjson", "pgcopy"])("the shards of a job merge into the bytes of one run: %s", (format) => {
-  const whole = join(root, `whole.${format}`);
-  expect(run(encodeArgs(whole, "--format", format)).status).toBe(0);
-  const folder = join(root, `shards-${format}`);
-  for (const i of [0, 1, 2]) {
-    const { status, stderr } = run(encodeArgs(folder, "--format", format, "--shard", `${i}/3`));
-    expect(status, stderr).toBe(0);
-  }
-  const merged = join(root, `merged.${format}`);
-  const done = run(command("merge", folder, merged, "--shards", "3"));
-  expect(done.status, done.stderr).toBe(0);
-  expect(readFileSync(merged).equals(readFileSync(whole))).toBe(true);
+it.each(["npy", "jsonl", "ndjson", "pgcopy"])(
+  "the shards of a job merge into the bytes of one run: %s",
+  (format) => {
+    const whole = join(root, `whole.${format}`);
+    expect(run(encodeArgs(whole, "--format", format)).status).toBe(0);
+    const folder = join(root, `shards-${format}`);
+    for (const i of [0, 1, 2]) {
+      const { status, stderr } = run(encodeArgs(folder, "--format", format, "--shard", `${i}/3`));
+      expect(status, stderr).toBe(0);
+    }
+    const merged = join(root, `merged.${format}`);
+    const done = run(command("merge", folder, merged, "--shards", "3"));
+    expect(done.status, done.stderr).toBe(0);
+    expect(readFileSync(merged).equals(readFileSync(whole))).toBe(true);
 
-  expect(run(encodeArgs(folder, "--format", format, "--shard", "1/3")).stderr).toContain("is done");
-  const other = run(encodeArgs(folder, "--format", format, "--shard", "1/3", "--dimensions", "8"));
-  expect(other.stderr).toContain("made by another model or other options");
-  const damaged = join(folder, `shard-00001-of-00003.${format}`);
-  writeFileSync(damaged, readFileSync(damaged).subarray(1));
-  expect(run(command("merge", folder, merged, "--shards", "3")).stderr).toContain("damaged");
-});
+    expect(run(encodeArgs(folder, "--format", format, "--shard", "1/3")).stderr).toContain(
+      "is done",
+    );
+    const other = run(
+      encodeArgs(folder, "--format", format, "--shard", "1/3", "--dimensions", "8"),
+    );
+    expect(other.stderr).toContain("made by another model or other options");
+    const damaged = join(folder, `shard-00001-of-00003.${format}`);
+    writeFileSync(damaged, readFileSync(damaged).subarray(1));
+    expect(run(command("merge", folder, merged, "--shards", "3")).stderr).toContain("damaged");
+  },
+);
 
 it("a shard that is killed and started again ends with the same bytes", async () => {
   const read = (folder: string): Record<string, string> =>
