@@ -3,6 +3,7 @@
  * of a group those of its members; rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
  */
 import { attention } from "./attention.ts";
+import { base, minilm, minilmInt8, start } from "./encode.ts";
 import { infonce } from "./infonce.ts";
 import { int8 } from "./int8.ts";
 import { linear } from "./linear.ts";
@@ -23,12 +24,17 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   step,
   static: staticStep,
   search,
+  minilm,
+  "minilm-int8": minilmInt8,
+  base,
+  start,
 };
 
 /** Names that stand for several. */
 const groups: Record<string, readonly string[]> = {
   gemm: Object.keys(benches).filter((name) => ["linear", "int8", "int4"].includes(name)),
   kernels: ["attention", "pointwise", "infonce", "mlm", "search"],
+  encode: ["minilm", "minilm-int8", "base", "start"],
 };
 
 const given = process.argv.slice(2).filter((name) => name !== "--json");

@@ -36,7 +36,7 @@ export async function* step(): AsyncGenerator<Table> {
 }
 
 /** Token ids of sentences as long as real ones: 6 to 34 tokens, most of them short, 16 on average. */
-function sentences(vocabSize: number): number[][] {
+export function sentences(vocabSize: number): number[][] {
   return Array.from({ length: SENTENCES }, (_, i) =>
     Array.from(
       { length: 6 + Math.floor(28 * (((i * 37) % SENTENCES) / SENTENCES) ** 1.8) },

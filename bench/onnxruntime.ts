@@ -1,0 +1,54 @@
+import { readFileSync } from "node:fs";
+import { pathToFileURL } from "node:url";
+
+/** What we call of onnxruntime-web, which is not installed with this project. */
+interface OnnxRuntime {
+  readonly env: { readonly wasm: { numThreads: number } };
+  readonly Tensor: new (type: "int64", data: BigInt64Array, dims: readonly number[]) => Tensor;
+  readonly InferenceSession: {
+    create(model: Uint8Array, options: object): Promise<Session>;
+  };
+}
+interface Tensor {
+  dispose(): void;
+}
+interface Session {
+  run(feeds: Readonly<Record<string, Tensor>>): Promise<Readonly<Record<string, Tensor>>>;
+}
+export type Batch = readonly (readonly number[])[];
+
+/**
+ * A model of onnxruntime-web on one thread, of its `module` and an ONNX `file`. What it gives runs a batch, padded to its
+ * longest text, up to the last hidden states: pooling is not counted.
+ */
+export async function openSession(
+  module: string,
+  file: string,
+): Promise<(batch: Batch) => Promise<void>> {
+  const ort = (await import(pathToFileURL(module).href)) as OnnxRuntime;
+  ort.env.wasm.numThreads = 1;
+  const session = await ort.InferenceSession.create(readFileSync(file), {
+    executionProviders: ["wasm"],
+  });
+  const feeds = new Map<Batch, Record<string, Tensor>>();
+  const feedOf = (batch: Batch): Record<string, Tensor> => {
+    const longest = Math.max(...batch.map(({ length }) => length));
+    const matrix = (value: (ids: readonly number[], i: number) => number): Tensor => {
+      const data = batch.flatMap((ids) =>
+        Array.from({ length: longest }, (_, i) => BigInt(value(ids, i))),
+      );
+      return new ort.Tensor("int64", BigInt64Array.from(data), [batch.length, longest]);
+    };
+    return {
+      input_ids: matrix((ids, i) => ids[i] ?? 0),
+      attention_mask: matrix((ids, i) => (i < ids.length ? 1 : 0)),
+      token_type_ids: matrix(() => 0),
+    };
+  };
+  return async (batch) => {
+    const feed = feeds.get(batch) ?? feedOf(batch); // made once: a caller may keep its tensors
+    feeds.set(batch, feed);
+    const outputs = await session.run(feed);
+    for (const tensor of Object.values(outputs)) tensor.dispose();
+  };
+}
