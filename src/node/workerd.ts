@@ -26,6 +26,10 @@ export interface WorkerdOptions {
   readonly assets: string;
   /** Source of an entry that stands before that of the bundle. */
   readonly entry?: string;
+  /** Flags of V8. */
+  readonly v8Flags?: readonly string[];
+  /** Whether `heapBytes` works. The inspector keeps about 1 kB of each request. Default: true. */
+  readonly inspector?: boolean;
 }
 
 export interface Workerd {
@@ -96,7 +100,9 @@ export async function runWorkerd(bundle: Bundle, options: WorkerdOptions): Promi
   const program = join(dirname(find("workerd/package.json")), "bin/workerd");
   const configuration = join(bundle.directory, "workerd.capnp");
   await writeFile(configuration, capnp(bundle, options));
-  const args = ["serve", "--control-fd=3", "--inspector-addr=127.0.0.1:0", configuration];
+  const { inspector = true } = options;
+  const flags = inspector ? ["--inspector-addr=127.0.0.1:0"] : [];
+  const args = ["serve", "--control-fd=3", ...flags, configuration];
   const child = spawn(program, args, { stdio: ["ignore", "inherit", "pipe", "pipe"] });
   const printed: string[] = [];
   child.stderr!.on("data", (chunk: Buffer) => printed.push(chunk.toString()));
@@ -105,7 +111,7 @@ export async function runWorkerd(bundle: Bundle, options: WorkerdOptions): Promi
     for await (const line of createInterface({ input: child.stdio[3] as Readable })) {
       const { event, socket, port } = JSON.parse(line) as Record<string, string | number>;
       ports.set(String(event === "listen-inspector" ? event : socket), Number(port));
-      if (ports.has("http") && ports.has("listen-inspector")) return;
+      if (ports.has("http") && (!inspector || ports.has("listen-inspector"))) return;
     }
     throw new Error(`workerd cannot run the Worker: ${printed.join("")}`);
   })();
@@ -117,18 +123,24 @@ export async function runWorkerd(bundle: Bundle, options: WorkerdOptions): Promi
     child.kill("SIGKILL");
     await exit;
   };
-  const inspector = `127.0.0.1:${ports.get("listen-inspector")}`;
   return {
     url: `http://127.0.0.1:${ports.get("http")}`,
     process: child,
-    heapBytes: () => heapBytes(inspector),
+    heapBytes: () => heapBytes(`127.0.0.1:${ports.get("listen-inspector")}`),
     close,
   };
 }
 
 /** The configuration of workerd: https://github.com/cloudflare/workerd/blob/main/src/workerd/server/workerd.capnp */
 function capnp(bundle: Bundle, options: WorkerdOptions): string {
-  const { variables = {}, compatibilityFlags = [], compatibilityDate, assets, entry } = options;
+  const {
+    variables = {},
+    compatibilityFlags = [],
+    compatibilityDate,
+    assets,
+    entry,
+    v8Flags = [],
+  } = options;
   const quote = (value: string): string => JSON.stringify(value);
   const kinds: Readonly<Record<string, string>> = { js: "esModule", wasm: "wasm", bin: "data" };
   const modules = bundle.modules.map(
@@ -140,6 +152,7 @@ function capnp(bundle: Bundle, options: WorkerdOptions): string {
   );
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
+  v8Flags = [${v8Flags.map(quote).join(", ")}],
   services = [
     (name = "main", worker = (
       modules = [${modules.join(", ")}],

@@ -1,8 +1,12 @@
 /**
- * Hostile requests, the same for the same seed: `node test/worker/fuzz.ts [requests] [seed]` sends them to workerd. None may
- * be answered with a 5xx or not at all, and after each hundred a good request must have the very answer it had before.
+ * Hostile requests, the same for the same seed: `npm run fuzz -- [requests] [seed]` sends them to workerd. None may be answered
+ * with a 5xx or not at all, after each hundred a good request must have the very answer it had before, and memory may not grow
+ * past that of the first `WARM_UP` by more than `GROWTH`.
  */
-import { startWorker } from "../../src/node/worker-run.ts";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { COMPATIBILITY } from "../../src/node/worker-project.ts";
+import { bundleWorker, runWorkerd, type Workerd } from "../../src/node/workerd.ts";
 import { makeTinyProject } from "./tiny-model.ts";
 
 const ROUTES = [
@@ -44,6 +48,7 @@ const TEXTS = [
   "漢".repeat(3000),
   "__proto__",
 ];
+const SHORT = TEXTS.filter((text) => text.length < 20);
 const NUMBERS = [-1, 0, 1.5, 1e308, -1e308, 2 ** 53, 2 ** 31, 4_294_967_295, 99_999];
 const HEADERS: readonly Record<string, string>[] = [
   {},
@@ -54,7 +59,15 @@ const HEADERS: readonly Record<string, string>[] = [
   { origin: "null" },
 ];
 
-/** Sends requests and gives how often each status came. @throws Error for a 5xx, a hang, or a good request gone wrong */
+const JSON_TYPE = { "content-type": "application/json" };
+
+/** Codes of errors of a connection that was closed before the whole body was sent. */
+const CLOSED: ReadonlySet<string> = new Set(["EPIPE", "ECONNRESET", "UND_ERR_SOCKET"]);
+
+/**
+ * Sends requests and gives how often each status came. A body without a length that is refused while it is being sent is sent
+ * again with its length, so that there is a status. @throws Error for a 5xx, a hang, or a good request gone wrong
+ */
 export async function fuzz(
   url: string,
   requests: number,
@@ -74,7 +87,7 @@ export async function fuzz(
     if (kind === 4) return Object.fromEntries([[pick(FIELDS), value(depth + 1)]]);
     return Array.from({ length: below(5) }, () => value(depth + 1));
   };
-  const body = (): string => {
+  const malformed = (): string => {
     const kind = below(8);
     if (kind === 0) return "[".repeat(below(200_000));
     if (kind === 1) return `{"input": 1${"0".repeat(below(5000))}}`;
@@ -87,28 +100,47 @@ export async function fuzz(
     const text = `{${entries.join(",")}}`;
     return kind === 3 ? text.slice(0, below(text.length)) : text;
   };
+  /** A request of the right shape, with texts and ids that are odd: most of these reach the model. */
+  const wellFormed = (): [path: string, request: object] => {
+    const texts = Array.from({ length: 1 + below(4) }, () => pick(TEXTS));
+    const kind = below(5);
+    if (kind === 0) return ["/search", { query: pick(SHORT), top_k: 1 + below(52) }];
+    if (kind === 1) return ["/v1/embeddings", { model, input: pick(SHORT) }];
+    if (kind === 2) {
+      const ids = Array.from({ length: 1 + below(50) }, () => below(150));
+      return ["/v1/embeddings", { model, input: ids, dimensions: 1 + below(66) }];
+    }
+    if (kind === 3) return ["/embed", { inputs: texts, truncate: true, normalize: !below(2) }];
+    const inputs = { source_sentence: pick(TEXTS), sentences: texts };
+    return ["/similarity", { inputs, parameters: { truncate: true } }];
+  };
   const send = async (path: string, init: RequestInit): Promise<Response> =>
     fetch(url + path, { ...init, signal: AbortSignal.timeout(20_000) });
   const good = async (): Promise<string> => {
-    const headers = { "content-type": "application/json" };
-    return (await send("/embed", { method: "POST", headers, body: '{"inputs":"a cat"}' })).text();
+    const body = '{"inputs":"a cat"}';
+    return (await send("/embed", { method: "POST", headers: JSON_TYPE, body })).text();
   };
+  const models = (await (await send("/v1/models", {})).json()) as { data: { id: string }[] };
+  const model = models.data[0]!.id;
   const expected = await good();
   const statuses = new Map<number, number>();
   for (let i = 1; i <= requests; i++) {
-    const [path, text, headers] = [
-      pick(ROUTES),
-      body(),
-      { "content-type": "application/json", ...pick(HEADERS) },
-    ];
+    const hostile = below(2) === 0;
+    const shaped = wellFormed();
+    const path = hostile ? pick(ROUTES) : shaped[0];
+    const text = hostile ? malformed() : JSON.stringify(shaped[1]);
+    const headers = { ...JSON_TYPE, ...(hostile && pick(HEADERS)) };
+    const method = hostile ? pick(["POST", "POST", "POST", "PUT"]) : "POST";
+    const whole: RequestInit = { method, headers, body: text };
     const chunked = below(4) === 0; // without a length
-    const init = {
-      method: pick(["POST", "POST", "POST", "PUT"]),
-      headers,
-      body: chunked ? new Blob([text]).stream() : text,
-      duplex: "half",
-    } as RequestInit;
-    const response = await send(path, init);
+    const parts = { ...whole, body: new Blob([text]).stream(), duplex: "half" } as RequestInit;
+    const response = chunked
+      ? await send(path, parts).catch((error: Error) => {
+          // workerd answered without reading the body, and closed the connection while it was still being sent.
+          if (!CLOSED.has((error.cause as { code?: string } | undefined)?.code ?? "")) throw error;
+          return send(path, whole);
+        })
+      : await send(path, whole);
     await response.arrayBuffer();
     if (response.status >= 500)
       throw new Error(
@@ -121,14 +153,67 @@ export async function fuzz(
   return statuses;
 }
 
+/** Requests after which memory is what it is to stay. */
+const WARM_UP = 5000;
+/** MB by which it may differ after garbage is collected. Linear memory is a plan; the rest is for what allocators keep. */
+const GROWTH = { linear: 0, resident: 16 };
+type Memory = Record<keyof typeof GROWTH, number>;
+
+/** An entry before the Worker's: `GET /memory` collects garbage and tells the bytes of every linear memory. */
+const entryOf = (module: string): string => `
+  const memories = [];
+  WebAssembly.Memory = class extends WebAssembly.Memory {
+    constructor(descriptor) {
+      super(descriptor);
+      memories.push(this);
+    }
+  };
+  const { default: worker } = await import(${JSON.stringify(`./${module}`)});
+  export default {
+    fetch(request, env, context) {
+      if (new URL(request.url).pathname !== "/memory") return worker.fetch(request, env, context);
+      gc();
+      return Response.json(memories.reduce((sum, { buffer }) => sum + buffer.byteLength, 0));
+    },
+  };`;
+
+/** MB of workerd. */
+async function memoryOf(workerd: Workerd): Promise<Memory> {
+  const linear = Number(await (await fetch(`${workerd.url}/memory`)).text());
+  if (!(linear > 0)) throw new Error(`expected bytes of linear memory, found ${linear}`);
+  const status = await readFile(`/proc/${workerd.process.pid}/status`, "utf8");
+  const resident = 1024 * Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)![1]);
+  return { linear: linear / 1e6, resident: resident / 1e6 };
+}
+
 if (import.meta.main) {
   const [requests = "10000", seed = "1"] = process.argv.slice(2);
   const project = await makeTinyProject();
-  const worker = await startWorker(project.directory, { variables: { PUBLIC: "true" } });
+  const bundle = await bundleWorker(project.directory);
+  const workerd = await runWorkerd(bundle, {
+    ...COMPATIBILITY,
+    assets: join(project.directory, "public"),
+    entry: entryOf(bundle.modules[0]!),
+    variables: { PUBLIC: "true" },
+    v8Flags: ["--expose-gc"],
+    inspector: false,
+  });
   try {
-    console.log(Object.fromEntries(await fuzz(worker.url, Number(requests), Number(seed))));
+    await fuzz(workerd.url, WARM_UP, Number(seed) + 1);
+    const before = await memoryOf(workerd);
+    console.log("MB after the warm-up", before);
+    console.log(Object.fromEntries(await fuzz(workerd.url, Number(requests), Number(seed))));
+    const after = await memoryOf(workerd);
+    console.log("MB at the end", after);
+    for (const [of, most] of Object.entries(GROWTH) as [keyof Memory, number][]) {
+      if (after[of] - before[of] <= most) continue;
+      throw new Error(
+        `${of} memory grew from ${before[of]} to ${after[of]} MB, expected ${most} more at most`,
+      );
+    }
   } finally {
-    await worker.close();
+    await workerd.close();
+    await bundle.remove();
     await project.remove();
   }
 }
