@@ -12,6 +12,7 @@ import {
   planAugmentation,
 } from "../train/augment.ts";
 import { readSource, Sequences, type Source } from "../train/data.ts";
+import { type MaskingOptions, maskingOf } from "../train/masking.ts";
 import { count, note } from "./terminal.ts";
 import type { TrainOptions } from "./train.ts";
 
@@ -115,4 +116,42 @@ export async function readAugmentation(
     augmentation: planAugmentation(spec, tokenizer, maxLength, synonyms),
     name: `synonym:${await sha256Hex(bytes)}`,
   };
+}
+
+/** BERT's. */
+const MASKED = 0.15;
+
+/** What is masked and how much guessing it weighs; undefined where nothing is guessed. */
+export function readMasking(
+  { objective, mlmWeight = 0, mlmProbability, augment, matryoshka, symmetric }: TrainOptions,
+  tokenizer: Tokenizer,
+  isStatic: boolean,
+): { masking: MaskingOptions; weight: number } | undefined {
+  const alone = objective === "mlm";
+  const useless = alone && {
+    "--mlm-weight": mlmWeight > 0,
+    "--augment": augment !== undefined,
+    "--matryoshka": matryoshka !== undefined,
+    "--symmetric": symmetric,
+  };
+  for (const [option, given] of Object.entries(useless || {})) {
+    if (given)
+      throw new UsageError(`--objective mlm: expected no ${option}, as nothing is compared`);
+  }
+  if (!alone && mlmWeight === 0) {
+    if (mlmProbability === undefined) return undefined;
+    throw new UsageError(
+      "--mlm-probability: nothing is masked without --mlm-weight or --objective mlm",
+    );
+  }
+  const option = alone ? "--objective mlm" : `--mlm-weight ${mlmWeight}`;
+  if (isStatic) {
+    throw new UsageError(
+      `${option}: expected an encoder, as a static model sees no context to guess from`,
+    );
+  }
+  if (tokenizer.maskId < 0) {
+    throw new UsageError(`${option}: expected a tokenizer with [MASK], found none in the model's`);
+  }
+  return { masking: maskingOf(tokenizer, mlmProbability ?? MASKED), weight: alone ? 1 : mlmWeight };
 }

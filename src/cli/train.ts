@@ -5,7 +5,8 @@ import { evaluatePairs } from "../evaluate/measures.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
 import { type ModelConfig, trainablePooling } from "../model/config.ts";
-import { foldStatic, loadWeights, storeWeights } from "../model/weights.ts";
+import { GUESSER } from "../model/parameters.ts";
+import { foldStatic, hasWeight, loadWeights, storeWeights } from "../model/weights.ts";
 import {
   type ModelFolder,
   openModel,
@@ -14,15 +15,17 @@ import {
 } from "../node/model-folder.ts";
 import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
-import { size } from "../runtime/arena.ts";
+import { size, type Tensor } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
 import { AUGMENTATIONS } from "../train/augment.ts";
 import { BatchOrder, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
+import { initializeWeights } from "../train/initialize.ts";
 import { SIMILARITIES, type Similarity } from "../train/objective.ts";
+import { STREAM } from "../train/random.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
-
+import { type Objective, OBJECTIVES } from "../train/step.ts";
 import {
   type DevReport,
   isFinished,
@@ -32,7 +35,7 @@ import {
 import { applyConfigFile } from "./config-file.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
-import { readAugmentation, readData, readDev, sentenceLengths } from "./train-data.ts";
+import { readAugmentation, readData, readDev, readMasking, sentenceLengths } from "./train-data.ts";
 
 export interface TrainOptions {
   readonly model: string;
@@ -45,6 +48,9 @@ export interface TrainOptions {
   readonly output: string;
   readonly epochs: number;
   readonly steps?: number;
+  readonly objective?: Objective;
+  readonly mlmWeight?: number;
+  readonly mlmProbability?: number;
   readonly batchSize: number;
   readonly learningRate: number;
   readonly schedule?: Schedule;
@@ -115,6 +121,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     throw new UsageError(`--fixed-dropout: expected one file, found ${sources.length}`);
   }
   const { augmentation, name } = await readAugmentation(options, tokenizer, sources);
+  const guessing = readMasking(options, tokenizer, config.table !== undefined);
   const dev = await readDev(options);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
   const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(sources, batchSize));
@@ -134,6 +141,8 @@ export async function train(options: TrainOptions): Promise<RunState> {
       ...(options.freezeEmbeddings && { freezeEmbeddings: true }),
       ...(options.freezeLayers !== undefined && { freezeLayers: options.freezeLayers }),
       ...(options.chunkSize !== undefined && { chunkSize: options.chunkSize }),
+      ...(guessing && { mlmWeight: guessing.weight }),
+      ...(options.objective === "mlm" && { objective: "mlm" }),
       batchSize,
       columns: sources.some(({ columns }) => columns === 3) ? 3 : 2,
       maxLength: options.maxLength,
@@ -159,6 +168,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       [sentences.values, ...sources.flatMap(({ data }) => data)].map(bytes),
     ),
     ...(name !== undefined && { augmentation: name }),
+    ...(guessing && { masking: guessing.masking.rate }),
     shares: sources.map(({ share }) => (Number.isNaN(share) ? null : share)),
     evaluation: dev && {
       dev: dev.sha256,
@@ -166,7 +176,11 @@ export async function train(options: TrainOptions): Promise<RunState> {
       patience: options.patience ?? 0,
     },
   };
-  const order = new BatchOrder(sentences, sources, batchSize, options.seed, augmentation);
+  const order = new BatchOrder(sentences, sources, batchSize, options.seed, {
+    ...(augmentation && { augmentation }),
+    ...(guessing && { masking: guessing.masking }),
+    alone: options.objective === "mlm",
+  });
   if (options.dryRun) return rehearse(run, order, folder, options.threads);
 
   const output = await RunFolder.open(options.output);
@@ -189,7 +203,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     let from: RunState = { step: 0 };
     if (resumable && options.resume) from = await resume(output, team, run, options);
     if (from.step === 0) {
-      loadWeights(team.buffer, team.plan.model.weights.named, folder.tensors, folder.weightsFile);
+      loadInitial(team, folder, options.seed);
       await output.reset();
     }
     const trained = (): ModelFolder => ({
@@ -217,7 +231,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
           const seconds = (performance.now() - begun) / 1000;
           const eta = ((totalSteps - report.step) * seconds) / (report.step - from.step);
           return (
-            `step ${report.step}/${totalSteps}  loss ${smoothLoss!.toFixed(4)}  ` +
+            `step ${report.step}/${totalSteps}  loss ${smoothLoss!.toFixed(4)}  ${guessed(report)}` +
             `lr ${report.learningRate.toExponential(1)}  ${count(tokens / seconds)} tokens/s  ETA ${duration(eta)}`
           );
         }, report.step === totalSteps);
@@ -270,6 +284,25 @@ export async function train(options: TrainOptions): Promise<RunState> {
   }
 }
 
+/** The share of masked tokens that the model guessed, where it guesses. */
+function guessed({ accuracy }: StepReport): string {
+  return accuracy === undefined ? "" : `guessed ${(100 * accuracy).toFixed(1)} %  `;
+}
+
+/** Weights of the folder; what guesses masked tokens begins at random where the folder has no such head. */
+function loadInitial(team: Team, { tensors, weightsFile }: ModelFolder, seed: number): void {
+  const { named } = team.plan.model.weights;
+  const isAbsent = ({ name }: Tensor): boolean =>
+    name.startsWith(GUESSER) && !hasWeight(tensors, name);
+  const head = named.filter(({ name }) => name.startsWith(GUESSER));
+  const fresh = head.length > 0 && head.every(isAbsent);
+  const stored = fresh ? named.filter((tensor) => !head.includes(tensor)) : named;
+  loadWeights(team.buffer, stored, tensors, weightsFile);
+  if (!fresh) return;
+  initializeWeights(team.buffer, { named: head }, seed, STREAM.guesser);
+  note(`${weightsFile}: has no head of a masked language model; it begins at random`);
+}
+
 /** Steps of a dry run; the first also warms up. */
 const REHEARSED = 5;
 
@@ -282,8 +315,8 @@ async function rehearse(
 ): Promise<RunState> {
   const team = await Team.start(run.step, threads);
   try {
-    const { model, batch, arena } = team.plan;
-    loadWeights(team.buffer, model.weights.named, folder.tensors, folder.weightsFile);
+    const { model } = team.plan;
+    loadInitial(team, folder, run.step.seed);
     const ends = [performance.now()];
     const steps = Math.min(REHEARSED, run.totalSteps);
     const events = {
@@ -296,14 +329,21 @@ async function rehearse(
     const seconds =
       times.slice(1).toSorted((a, b) => a - b)[Math.floor((times.length - 1) / 2)] ?? times[0]!;
     const parameters = model.first.named.reduce((sum, { shape }) => sum + size(shape), 0);
+    const averages = model.average ? parameters : 0;
+    const all = team.buffer.byteLength;
     const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
     console.log(
       table([
         ["parameters", count(parameters)],
         ["weights, for the whole run", megabytes(4 * parameters)],
         ["moments of Adam, for the whole run", megabytes(8 * parameters)],
+        ...(averages > 0 ? [["their average, for the whole run", megabytes(4 * averages)]] : []),
         ["gradients, for a step", megabytes(4 * parameters)],
-        ["activations of the largest batch, for a step", megabytes(arena.top - batch.tokenIds.ptr)],
+        [
+          "activations of the largest batch, for a step",
+          megabytes(all - 16 * parameters - 4 * averages),
+        ],
+        ["memory of the kernels, all of this", megabytes(all)],
         ["steps", count(run.totalSteps)],
         [`seconds a step, median of ${Math.max(1, steps - 1)}`, seconds.toFixed(3)],
         ["time, without evaluations", duration(seconds * run.totalSteps)],
@@ -413,6 +453,20 @@ export function addTrain(program: Command): void {
     )
     .option("--max-length <n>", "tokens of a sentence, specials included", wholeNumber(3), 32)
     .optionsGroup("Objective:")
+    .addOption(
+      new Option(
+        "--objective <name>",
+        "compare sentences, or only guess masked tokens: pre-training (mlm)",
+      )
+        .choices(OBJECTIVES)
+        .default("contrastive"),
+    )
+    .option(
+      "--mlm-weight <weight>",
+      "guess masked tokens too, of copies: weight of this loss beside the other (the paper's λ)",
+      numberBetween(0, 100),
+    )
+    .option("--mlm-probability <p>", "of a token to be masked (0.15)", numberBetween(0.001, 0.9))
     .option("--batch-size <n>", "rows of a batch", wholeNumber(2), 64)
     .option("--temperature <tau>", "τ of the loss", numberBetween(1e-4, 100), 0.05)
     .option(

@@ -15,11 +15,11 @@ export interface Batch {
   readonly offsets: Tensor; // [sequences + 1] int32
 }
 
-export function planBatch(arena: Arena, limits: BatchLimits): Batch {
+export function planBatch(arena: Arena, limits: BatchLimits, name = "batch"): Batch {
   return {
-    tokenIds: arena.reserve("batch.tokenIds", "I32", [limits.tokens]),
-    positions: arena.reserve("batch.positions", "I32", [limits.tokens]),
-    offsets: arena.reserve("batch.offsets", "I32", [limits.sequences + 1]),
+    tokenIds: arena.reserve(`${name}.tokenIds`, "I32", [limits.tokens]),
+    positions: arena.reserve(`${name}.positions`, "I32", [limits.tokens]),
+    offsets: arena.reserve(`${name}.offsets`, "I32", [limits.sequences + 1]),
   };
 }
 

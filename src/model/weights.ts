@@ -21,6 +21,9 @@ const RENAMED: readonly (readonly [RegExp, string])[] = [
   [/\.ffn\.lin1\./, ".intermediate.dense."],
   [/\.ffn\.lin2\./, ".output.dense."],
   [/\.output_layer_norm\./, ".output.LayerNorm."],
+  [/^(lm_head\.dense|vocab_transform)\./, "cls.predictions.transform.dense."], // heads of RoBERTa and DistilBERT
+  [/^(lm_head\.layer_norm|vocab_layer_norm)\./, "cls.predictions.transform.LayerNorm."],
+  [/^(lm_head|vocab_projector)\.bias$/, "cls.predictions.bias"],
 ];
 
 const POSITIONS = "embeddings.position_embeddings.weight";
@@ -96,6 +99,11 @@ export function loadWeights(
       throw new FormatError(`${name}: expected ${dtype}, found ${stored.dtype} in ${file}`);
     }
   }
+}
+
+/** Whether a model file has a tensor, under whatever name a member of the family gives it. */
+export function hasWeight(tensors: ReadonlyMap<string, SafetensorsTensor>, name: string): boolean {
+  return [...tensors.keys()].some((stored) => bertName(stored) === name);
 }
 
 /** One NaN among the weights would be in every vector. */

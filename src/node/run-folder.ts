@@ -82,6 +82,9 @@ export class RunFolder {
           }
         : {
             "train/loss": report.loss,
+            ...(report.contrastive !== undefined && { "train/contrastive": report.contrastive }),
+            ...(report.mlm !== undefined && { "train/mlm": report.mlm }),
+            ...(report.accuracy !== undefined && { "train/mlm_accuracy": report.accuracy }),
             "train/gradient_norm": report.gradientNorm,
             "train/learning_rate": report.learningRate,
           };

@@ -10,6 +10,7 @@ import {
   planTraining,
   readLoss,
   type StepHeader,
+  type StepLoss,
   type StepOptions,
   type TrainingPlan,
   trainStep,
@@ -107,7 +108,7 @@ export class Team implements TrainingTeam {
     return new Team(options, plan, kernels, memory, workers);
   }
 
-  async step(header: StepHeader): Promise<{ loss: number; norm: number }> {
+  async step(header: StepHeader): Promise<StepLoss> {
     try {
       writeHeader(this.buffer, header);
       this.#kernels.barrier();

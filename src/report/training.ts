@@ -24,6 +24,7 @@ export function trainingReport({
   lengths,
 }: TrainingRun): string {
   const charts = [lossChart(steps)];
+  if (steps.some(({ accuracy }) => accuracy !== undefined)) charts.push(guessChart(steps));
   if (evaluations.length > 0) charts.push(devChart(evaluations), pathChart(evaluations));
   charts.push(
     lineChart(
@@ -62,6 +63,7 @@ function lossChart(steps: readonly StepReport[]): string {
     mean = SMOOTHING * mean + (1 - SMOOTHING) * loss;
     return { x: step, y: mean };
   });
+  const compares = !steps.some((step) => step.mlm !== undefined && step.contrastive === undefined);
   const most = steps.reduce((n, { rows, columns }) => Math.max(n, rows * (columns - 1)), 1);
   return lineChart(
     [
@@ -70,12 +72,29 @@ function lossChart(steps: readonly StepReport[]): string {
     ],
     {
       title: "Loss",
-      description: `Loss by step, with a moving mean. A model that guesses has ln ${most}.`,
+      description:
+        "Loss by step, with a moving mean." +
+        (compares ? ` Comparing by chance has ln ${most}.` : ""),
       x: "step",
       y: "loss",
-      level: { name: `chance, ln ${most}`, y: Math.log(most) },
+      ...(compares && { level: { name: `chance, ln ${most}`, y: Math.log(most) } }),
     },
   );
+}
+
+function guessChart(steps: readonly StepReport[]): string {
+  const shares = steps.filter(({ accuracy }) => accuracy !== undefined);
+  let mean = shares[0]!.accuracy!;
+  const smooth = shares.map(({ step, accuracy }) => {
+    mean = SMOOTHING * mean + (1 - SMOOTHING) * accuracy!;
+    return { x: step, y: 100 * mean };
+  });
+  return lineChart([{ name: "guessed", points: smooth }], {
+    title: "Masked tokens guessed",
+    description: "Share of the masked tokens that the model guessed, a moving mean by step.",
+    x: "step",
+    y: "%",
+  });
 }
 
 function devChart(evaluations: readonly DevReport[]): string {

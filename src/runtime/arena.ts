@@ -53,6 +53,20 @@ export class Arena {
     return this.reserve(name, "I8", [bytes]);
   }
 
+  /** Plans that are never in use at the same time, in the same place. */
+  overlay<T>(...plans: readonly (() => T)[]): T[] {
+    const base = this.#top;
+    let end = base;
+    const planned = plans.map((plan) => {
+      this.#top = base;
+      const result = plan();
+      end = Math.max(end, this.#top);
+      return result;
+    });
+    this.#top = end;
+    return planned;
+  }
+
   /** The next address a tensor may begin at. */
   get top(): number {
     return alignUp(this.#top);

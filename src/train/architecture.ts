@@ -4,6 +4,7 @@
 import type { Batch, BatchLimits } from "../model/batch.ts";
 import type { EncoderConfig, Pooling } from "../model/config.ts";
 import {
+  type Activations,
   type BatchSize,
   type DropoutKey,
   encoderBackward,
@@ -12,6 +13,7 @@ import {
   poolBackward,
   poolForward,
 } from "../model/encoder.ts";
+import { guess, type Guesses, planGuesser } from "../model/guesser.ts";
 import { type ParameterSet, planParameters } from "../model/parameters.ts";
 import { planStatic, staticBackward, staticForward } from "../model/static.ts";
 import type { Arena, Tensor } from "../runtime/arena.ts";
@@ -40,6 +42,18 @@ export interface Architecture {
     size: BatchSize,
     key: DropoutKey,
   ): void;
+  /** Guesses masked tokens of a chunk, part after part, and adds to the gradients; absent where nothing is guessed. */
+  readonly guess?: (k: Kernels, chunk: MaskedChunk, size: BatchSize, key: DropoutKey) => void;
+}
+
+/** Masked copies of sentences, and what is to be guessed of them. */
+export interface MaskedChunk {
+  readonly batch: Batch;
+  readonly parts: readonly (Guesses & {
+    readonly loss: Pointer; // [2]
+    /** Of its gradient. */
+    readonly scale: number;
+  })[];
 }
 
 export interface ArchitectureOptions {
@@ -48,6 +62,8 @@ export interface ArchitectureOptions {
   /** Rows of the table of a static model; undefined for an encoder. */
   readonly tableRows?: number;
   readonly averageDecay?: number;
+  /** Weight of the masked language model's loss; without one there is none. */
+  readonly mlmWeight?: number;
 }
 
 /** Lays out an architecture for chunks of at most `limits`. */
@@ -83,18 +99,26 @@ interface Sets<T> {
 
 function planEncoder(
   arena: Arena,
-  { encoder, pooling, averageDecay = 0 }: ArchitectureOptions,
+  { encoder, pooling, averageDecay = 0, mlmWeight }: ArchitectureOptions,
   limits: BatchLimits,
   ranks: number,
 ): Architecture {
   const { hiddenSize: hidden } = encoder;
   const { maxLength } = limits;
   const sets = planSets(
-    (prefix) => planParameters(arena, encoder, pooling === "cls", prefix),
+    (prefix) =>
+      planParameters(arena, encoder, pooling === "cls", {
+        prefix,
+        guesser: mlmWeight !== undefined,
+      }),
     averageDecay,
   );
   const { weights: p, gradients: g } = sets;
-  const a = planActivations(arena, encoder, limits, pooling, ranks);
+  // Guessing needs all tokens of the last layer, whatever the pooling does.
+  const activations = (kind: Pooling) => () => planActivations(arena, encoder, limits, kind, ranks);
+  const kinds: Pooling[] = mlmWeight === undefined ? [pooling] : [pooling, "avg"];
+  const [a, whole] = arena.overlay(...kinds.map(activations)) as [Activations, Activations?];
+  const guesser = whole && planGuesser(arena, encoder, ranks);
   return {
     ...sets,
     served: (sets.average ?? sets.weights).named,
@@ -107,6 +131,18 @@ function planEncoder(
       poolBackward(k, hidden, pooling, p, g, a, batch, dy, y, size.sequences);
       encoderBackward(k, encoder, p, g, a, batch, size, maxLength, key);
     },
+    ...(whole &&
+      guesser && {
+        guess(k, { batch, parts }, size, key) {
+          const x = encoderForward(k, encoder, p, whole, batch, size, maxLength, key);
+          const dx = whole.dOutput.ptr;
+          k.zero(dx, 4 * size.tokens * hidden);
+          for (const part of parts) {
+            guess(k, encoder, p, g, guesser, part.loss, dx, x.ptr, part, part.scale);
+          }
+          encoderBackward(k, encoder, p, g, whole, batch, size, maxLength, key);
+        },
+      }),
   };
 }
 

@@ -3,6 +3,7 @@
  */
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { Augmentation } from "./augment.ts";
+import { maskBatch, type MaskedBatch, type MaskingOptions } from "./masking.ts";
 import { permutation, RandomStream, STREAM } from "./random.ts";
 
 /**
@@ -220,6 +221,17 @@ export interface TrainingBatch {
   readonly columns: 2 | 3;
   /** Of the batch, for errors. */
   readonly source: string;
+  /** Masked copies of the sequences, where something is to be guessed. */
+  readonly masked?: MaskedBatch;
+}
+
+/** What changes sentences from step to step. */
+export interface BatchChanges {
+  /** Of the positives of unsupervised sources. */
+  readonly augmentation?: Augmentation;
+  readonly masking?: MaskingOptions;
+  /** Nothing is compared, and each different sentence of a batch is masked once. */
+  readonly alone?: boolean;
 }
 
 /**
@@ -232,21 +244,20 @@ export class BatchOrder {
   readonly #batchSize: number;
   readonly #seed: number;
   readonly #shares: readonly number[];
-  readonly #augmentation: Augmentation | undefined;
+  readonly #changes: BatchChanges;
   readonly #orders: { epoch: number; order: Uint32Array }[];
   /** Batches each source gave up to and with step `#counted`. */
   #taken: number[] = [];
   #counted = Infinity;
 
-  /** An augmentation changes the positives of unsupervised sources. */
   constructor(
     sentences: Sequences,
     sources: readonly Source[],
     batchSize: number,
     seed: number,
-    augmentation?: Augmentation,
+    changes: BatchChanges = {},
   ) {
-    this.#augmentation = augmentation;
+    this.#changes = changes;
     this.#sentences = sentences;
     this.#sources = sources;
     this.#batchSize = batchSize;
@@ -270,18 +281,25 @@ export class BatchOrder {
     const numbers = Array.from({ length: source.columns }, (_, c) => rows.map((row) => row[c]!));
     const ids = Int32Array.from(numbers.flat());
     const sequences = Array.from(ids, (id) => this.#sentences.get(id));
-    if (this.#augmentation && source.unsupervised) {
+    const { augmentation, masking, alone = false } = this.#changes;
+    if (augmentation && source.unsupervised) {
       for (let row = 0; row < rows.length; row++) {
         const own = new RandomStream(this.#seed, STREAM.augment + (row << 8), step);
         const positive = rows.length + row;
-        sequences[positive] = this.#augmentation(sequences[positive]!, own);
+        sequences[positive] = augmentation(sequences[positive]!, own);
       }
     }
+    const different = (): Int32Array[] => [
+      ...new Map(sequences.map((s, i) => [ids[i]!, s])).values(),
+    ];
     return {
-      sequences,
+      sequences: alone ? [] : sequences,
       ids,
       columns: source.columns,
       source: source.name,
+      ...(masking && {
+        masked: maskBatch(alone ? different() : sequences, masking, this.#seed, step),
+      }),
     };
   }
 

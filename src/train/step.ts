@@ -1,19 +1,27 @@
 /**
- * One step of contrastive training: encode, compare, go back, update. Every rank of a team runs `trainStep` over one
- * shared memory, with the same plan and the same header.
+ * One step of training: encode, compare, go back; guess what is masked, go back; update. Every rank of a team runs `trainStep`
+ * over one shared memory, with the same plan and the same header.
  */
-import { type Batch, type BatchLimits, planBatch, writeBatch } from "../model/batch.ts";
+import { type Batch, type BatchLimits, planBatch } from "../model/batch.ts";
 import type { DropoutKey } from "../model/encoder.ts";
 import { flat } from "../model/parameters.ts";
-import { Arena, type Tensor, view } from "../runtime/arena.ts";
+import { Arena, type Tensor } from "../runtime/arena.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 import { gradientNormScratch, MISSED_STEPS } from "../runtime/scratch.ts";
 import { type Architecture, type ArchitectureOptions, planArchitecture } from "./architecture.ts";
+import { type Chunk, chunkOffsets, readChunks, writeChunks } from "./chunks.ts";
+import { type MaskedBatch, NOTHING_MASKED } from "./masking.ts";
+import { type MaskedPlan, planMasked, readMasked, readMaskedLoss, writeMasked } from "./mlm.ts";
 import { compare, type ObjectiveOptions, type ObjectivePlan, planObjective } from "./objective.ts";
 import { planRates, type RateOptions, type Rates } from "./rates.ts";
 
+export const OBJECTIVES = ["contrastive", "mlm"] as const;
+export type Objective = (typeof OBJECTIVES)[number];
+
 /** Everything that shapes a step, fixed for a whole run; plain data, so that it travels to ranks and into checkpoints. */
 export interface StepOptions extends ArchitectureOptions, ObjectiveOptions, RateOptions {
+  /** `mlm` compares nothing: masked tokens are all there is to learn from. */
+  readonly objective?: Objective;
   /** Tokens of the longest sentence, specials included. */
   readonly maxLength: number;
   /**
@@ -50,13 +58,15 @@ export interface TrainingPlan {
   readonly norm: Tensor;
   readonly partials: Tensor;
   readonly objective: ObjectivePlan;
+  /** Where something is guessed. */
+  readonly masked: MaskedPlan | undefined;
 }
 
 /** The memory of a training run, as a pure function: every rank derives the same addresses. */
 export function planTraining(options: StepOptions, ranks: number): TrainingPlan {
   const { encoder, batchSize, columns, maxLength } = options;
   const sequences = batchSize * columns;
-  const tokens = sequences * maxLength;
+  const compared = options.objective === "mlm" ? 0 : batchSize;
   const chunk = options.fixedDropout
     ? batchSize
     : Math.min(options.chunkSize ?? sequences, sequences);
@@ -64,25 +74,32 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
   const hidden = encoder.hiddenSize;
   const arena = new Arena();
   const model = planArchitecture(arena, options, limits, ranks);
-  const chunks = Math.ceil(sequences / chunk);
   const [rows] = model.weights.table.shape as [number, number];
+  const tokens = compared * columns * maxLength;
+  const offsets = chunkOffsets(compared * columns, limits);
+  // Every word is a candidate for what is masked.
+  const touched = options.mlmWeight === undefined ? Math.min(tokens, rows) : rows;
   return {
     arena,
     limits,
     model,
     rates: planRates(model.weights, encoder.numLayers, options),
-    batch: planBatch(arena, { tokens, sequences: sequences + chunks - 1, maxLength }),
-    touched: arena.reserve("batch.touched", "I32", [Math.min(tokens, rows)]),
+    batch: planBatch(arena, { tokens, sequences: offsets - 1, maxLength }),
+    touched: arena.reserve("batch.touched", "I32", [touched]),
     last: arena.reserve("adam.last", "I32", [rows]),
     factors: arena.tensor("adam.factors", MISSED_STEPS, 4),
-    vectors: arena.tensor("vectors", sequences, hidden),
-    dVectors: arena.tensor("dVectors", sequences, hidden),
+    vectors: arena.tensor("vectors", compared * columns, hidden),
+    dVectors: arena.tensor("dVectors", compared * columns, hidden),
     norm: arena.tensor("gradientNorm", 1),
     partials: arena.scratch(
       "gradientNorm.partials",
-      gradientNormScratch(flat(model.weights).count, Math.min(tokens, rows)),
+      gradientNormScratch(flat(model.weights).count, touched),
     ),
-    objective: planObjective(arena, options, hidden, ranks),
+    objective: planObjective(arena, { ...options, batchSize: compared }, hidden, ranks),
+    masked:
+      options.mlmWeight === undefined
+        ? undefined
+        : planMasked(arena, sequences, limits, options.mlmWeight),
   };
 }
 
@@ -99,39 +116,8 @@ export interface StepHeader {
   readonly columns?: 2 | 3;
 }
 
-/** Sequences that are encoded together. */
-interface Chunk {
-  readonly batch: Batch;
-  readonly firstSequence: number;
-  readonly sequences: number;
-  readonly firstToken: number;
-}
-
-/** The chunk from a sequence on; every rank makes the same ones. */
-function chunkAt(plan: TrainingPlan, first: number, sequences: number, firstToken: number): Chunk {
-  const { batch, limits } = plan;
-  const n = Math.min(limits.sequences, sequences - first);
-  const offset = first + first / limits.sequences; // each chunk before has one offset more than sequences
-  const part = (tensor: Tensor, from: number, count: number): Tensor =>
-    view(tensor, tensor.name, from, count);
-  return {
-    batch: {
-      tokenIds: part(batch.tokenIds, firstToken, limits.tokens),
-      positions: part(batch.positions, firstToken, limits.tokens),
-      offsets: part(batch.offsets, offset, n + 1),
-    },
-    firstSequence: first,
-    sequences: n,
-    firstToken,
-  };
-}
-
-function tokensOf(buffer: ArrayBufferLike, { batch, sequences }: Chunk): number {
-  return new Int32Array(buffer, batch.offsets.ptr, sequences + 1)[sequences]!;
-}
-
 /**
- * Writes the sequences of a batch, chunk by chunk, and the rows of the table they need.
+ * Writes the sequences of a batch, the masked copies to guess from, and the rows of the table they need.
  * @throws RangeError as `writeBatch` does
  */
 export function writeTrainingBatch(
@@ -139,17 +125,20 @@ export function writeTrainingBatch(
   plan: TrainingPlan,
   { encoder }: StepOptions,
   sequences: readonly ArrayLike<number>[],
+  masked: MaskedBatch = NOTHING_MASKED,
 ): { tokens: number; touched: number } {
   const { model, limits } = plan;
-  let tokens = 0;
-  for (let first = 0; first < sequences.length; first += limits.sequences) {
-    const { batch, sequences: n } = chunkAt(plan, first, sequences.length, tokens);
-    const own = { ...limits, sequences: n, tokens: n * limits.maxLength };
-    const part = sequences.slice(first, first + n);
-    tokens += writeBatch(buffer, batch, own, encoder.vocabSize, part);
+  const { vocabSize } = encoder;
+  const chunks = writeChunks(buffer, plan.batch, limits, vocabSize, sequences);
+  const tokens = chunks.reduce((sum, chunk) => sum + chunk.tokens, 0);
+  if (plan.masked) {
+    const copied = writeMasked(buffer, plan.masked, limits, vocabSize, masked);
+    const all = new Int32Array(buffer, plan.touched.ptr, vocabSize);
+    all.forEach((_, row) => (all[row] = row));
+    return { tokens: tokens + copied, touched: vocabSize };
   }
   const ids = new Int32Array(buffer, plan.batch.tokenIds.ptr, tokens);
-  const mapping = model.mapping && new Int32Array(buffer, model.mapping.ptr, encoder.vocabSize);
+  const mapping = model.mapping && new Int32Array(buffer, model.mapping.ptr, vocabSize);
   const rows = Int32Array.from(new Set(mapping ? ids.map((id) => mapping[id]!) : ids)).toSorted();
   new Int32Array(buffer, plan.touched.ptr, rows.length).set(rows);
   return { tokens, touched: rows.length };
@@ -174,21 +163,12 @@ export function trainStep(
   const { model, rates, vectors, dVectors } = plan;
   const { weights: p, gradients: g } = model;
   const hidden = encoder.hiddenSize;
-  const sequences = rows * columns;
   const gradient = flat(g);
   // Row i of a matrix of `width` columns.
   const at = (tensor: Tensor, i: number, width: number): number => tensor.ptr + 4 * i * width;
 
-  const chunks: Chunk[] = [];
-  for (let first = 0, token = 0; first < sequences; first += plan.limits.sequences) {
-    const chunk = chunkAt(plan, first, sequences, token);
-    chunks.push(chunk);
-    token += tokensOf(buffer, chunk);
-  }
-  const sizeOf = (chunk: Chunk): { tokens: number; sequences: number } => ({
-    tokens: tokensOf(buffer, chunk),
-    sequences: chunk.sequences,
-  });
+  const compared = options.objective === "mlm" ? 0 : rows * columns;
+  const chunks = readChunks(buffer, plan.batch, plan.limits, compared);
   const keyOf = ({ firstToken, firstSequence }: Chunk): DropoutKey => ({
     seed,
     step,
@@ -198,7 +178,7 @@ export function trainStep(
   });
   const forward = (chunk: Chunk): void => {
     const y = at(vectors, chunk.firstSequence, hidden);
-    model.forward(k, y, chunk.batch, sizeOf(chunk), keyOf(chunk));
+    model.forward(k, y, chunk.batch, chunk, keyOf(chunk));
   };
 
   k.zero(gradient.ptr, 4 * gradient.count);
@@ -206,11 +186,19 @@ export function trainStep(
   settle(k, plan, options, step - 1, touched);
   for (const chunk of chunks) forward(chunk);
 
-  compare(k, plan.objective, options, dVectors, vectors, rows, columns);
+  if (compared > 0) compare(k, plan.objective, options, dVectors, vectors, rows, columns);
   for (const chunk of chunks.toReversed()) {
     if (chunk !== chunks.at(-1)) forward(chunk); // with the same dropout, as its bits are a function
     const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
-    model.backward(k, dy!, y!, chunk.batch, sizeOf(chunk), keyOf(chunk));
+    model.backward(k, dy!, y!, chunk.batch, chunk, keyOf(chunk));
+  }
+  if (plan.masked && model.guess) {
+    // Copies come after the sentences, for dropout: they share no bits.
+    const before = chunks.reduce((sum, { tokens }) => sum + tokens, 0);
+    for (const chunk of readMasked(buffer, plan.masked, plan.limits)) {
+      const firstToken = before + chunk.firstToken;
+      model.guess(k, chunk, chunk, { seed, step, enabled: options.dropout, firstToken });
+    }
   }
   for (const { offset, count, scale } of rates.groups) {
     if (scale === 0) k.zero(gradient.ptr + offset, 4 * count);
@@ -262,15 +250,29 @@ function settle(
   k.adamWRows(weights.table.ptr, 0, first.table.ptr, second.table.ptr, last.ptr, touched === undefined ? 0 : rows.ptr, touched ?? count, cols, norm.ptr, factors.ptr, Infinity, beta1, beta2, epsilon, step);
 }
 
-/** The loss and the gradient's norm of the last step. */
-export function readLoss(
-  buffer: ArrayBufferLike,
-  plan: TrainingPlan,
-): { loss: number; norm: number } {
+/** What came of a step. */
+export interface StepLoss {
+  /** What is minimised: the losses below, weighed. */
+  readonly loss: number;
+  /** Of the gradient, before it is clipped. */
+  readonly norm: number;
+  /** Where something is guessed: the loss of comparing, if there is any, … */
+  readonly contrastive?: number;
+  /** … the mean cross-entropy of masked tokens, … */
+  readonly mlm?: number;
+  /** … and the share of them that were guessed. */
+  readonly accuracy?: number;
+}
+
+/** The losses and the gradient's norm of the last step. */
+export function readLoss(buffer: ArrayBufferLike, plan: TrainingPlan): StepLoss {
   const { loss } = plan.objective;
   const losses = new Float32Array(buffer, loss.ptr, loss.shape[0]);
-  return {
-    loss: losses.reduce((sum, value) => sum + value, 0) / losses.length,
-    norm: new Float32Array(buffer, plan.norm.ptr, 1)[0]!,
-  };
+  const contrastive = losses.reduce((sum, value) => sum + value, 0) / losses.length;
+  const norm = new Float32Array(buffer, plan.norm.ptr, 1)[0]!;
+  if (!plan.masked) return { loss: contrastive, norm };
+  const { weight } = plan.masked;
+  const { loss: mlm, accuracy } = readMaskedLoss(buffer, plan.masked, plan.limits);
+  if (plan.vectors.shape[0] === 0) return { loss: weight * mlm, norm, mlm, accuracy };
+  return { loss: contrastive + weight * mlm, norm, contrastive, mlm, accuracy };
 }

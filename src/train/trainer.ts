@@ -1,22 +1,21 @@
 import type { RunOptions, RunState } from "./checkpoint.ts";
 import type { BatchOrder } from "./data.ts";
 import { learningRateAt } from "./schedule.ts";
-import { type StepHeader, type TrainingPlan, writeTrainingBatch } from "./step.ts";
+import { type StepHeader, type StepLoss, type TrainingPlan, writeTrainingBatch } from "./step.ts";
 
 /** Ranks that run one step together. */
 export interface TrainingTeam {
   readonly plan: TrainingPlan;
   readonly buffer: ArrayBufferLike;
-  /** Runs a step on all ranks and returns its loss and gradient norm. */
-  step(header: StepHeader): Promise<{ loss: number; norm: number }>;
+  /** Runs a step on all ranks and returns what came of it. */
+  step(header: StepHeader): Promise<StepLoss>;
   /** Makes memory hold the weights of a step, the last one, in all of their rows: before anything reads them. */
   settle(step: number): Promise<void>;
 }
 
-export interface StepReport {
+export interface StepReport extends Omit<StepLoss, "norm"> {
   readonly step: number;
   readonly totalSteps: number;
-  readonly loss: number;
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly tokens: number;
@@ -64,9 +63,9 @@ export async function train(
   let state = from;
   while (!isFinished(run, state)) {
     const step = state.step + 1;
-    const { sequences, ids, columns, source } = order.batch(step);
-    const { tokens, touched } = writeTrainingBatch(buffer, plan, run.step, sequences);
-    new Int32Array(buffer, plan.objective.ids.ptr, ids.length).set(ids);
+    const { sequences, ids, columns, source, masked } = order.batch(step);
+    const { tokens, touched } = writeTrainingBatch(buffer, plan, run.step, sequences, masked);
+    if (sequences.length > 0) new Int32Array(buffer, plan.objective.ids.ptr, ids.length).set(ids);
     const learningRate = learningRateAt(
       step,
       run.totalSteps,
@@ -74,8 +73,9 @@ export async function train(
       run.warmupSteps,
       run.schedule,
     );
-    const rows = sequences.length / columns;
-    const { loss, norm } = await team.step({ rows, touched, step, learningRate, columns });
+    const rows = ids.length / columns;
+    const { norm, ...losses } = await team.step({ rows, touched, step, learningRate, columns });
+    const { loss } = losses;
     if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
       throw new Error(
         `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of ${rows} rows ` +
@@ -86,7 +86,7 @@ export async function train(
     events.onStep({
       step,
       totalSteps,
-      loss,
+      ...losses,
       gradientNorm: norm,
       learningRate,
       tokens,

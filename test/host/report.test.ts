@@ -88,6 +88,16 @@ describe("the report of a run", () => {
     );
   });
 
+  it("of a run that guesses masked tokens shows how many, and chance only where it compares", () => {
+    const guessing = steps.map((step) => ({ ...step, mlm: 5, accuracy: step.step / 100 }));
+    const alone = trainingReport({ ...run, steps: guessing, evaluations });
+    expect(alone).toContain("<title>Masked tokens guessed</title>");
+    expect(alone).not.toContain("chance, ln");
+    const both = guessing.map((step) => ({ ...step, contrastive: 1 }));
+    expect(trainingReport({ ...run, steps: both, evaluations })).toContain("chance, ln 128");
+    expect(trainingReport({ ...run, evaluations })).not.toContain("Masked");
+  });
+
   it("of a run without evaluations, or without steps, leaves those curves out", () => {
     expect(trainingReport({ ...run, evaluations: [] })).not.toContain("Dev score");
     expect(trainingReport({ ...run, steps: [], evaluations: [] })).toContain("No step yet.");

@@ -102,7 +102,7 @@ describe("a batch", () => {
     const rows = cells.map((row) => ({ cells: row, begins: false }));
     const { source } = await readSource(rows, tokenizer, sentences, { name: "t", maxLength: 32 });
     const change = planAugmentation(parseAugmentation("delete-one"), tokenizer, 32);
-    return new BatchOrder(sentences, [source], cells.length, seed, change);
+    return new BatchOrder(sentences, [source], cells.length, seed, { augmentation: change });
   };
 
   it("changes positives alone, by seed and step alone", async () => {

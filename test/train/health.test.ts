@@ -27,6 +27,19 @@ describe("health", () => {
     expect(warnings(() => 1e-3)).toEqual([]);
   });
 
+  it("judges the comparison, whatever masked tokens add, and nothing where none is made", () => {
+    const health = (parts: object) => {
+      const own = new Health();
+      const all = Array.from({ length: 300 }, (_, i) =>
+        own.step({ ...report(i + 1, 9), ...parts }),
+      );
+      return all.filter((warning) => warning !== undefined).length;
+    };
+    expect(health({ mlm: 5, contrastive: Math.log(128) })).toBe(1);
+    expect(health({ mlm: 5, contrastive: 0.1 })).toBe(0);
+    expect(health({ mlm: 9 })).toBe(0);
+  });
+
   it("warns once of vectors that are all the same", () => {
     const health = new Health();
     const evaluation = (uniformity: number) =>
