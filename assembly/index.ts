@@ -3,6 +3,7 @@ export * from "./edge";
 export { geluBackward, tanhBackward, zero } from "./activation";
 export { adamWFactors, adamWRows, adamWStep, gradientNorm, moveAverage, zeroRows } from "./adamw";
 export { attentionBackward } from "./attention";
+export { distanceBackward, distanceForward, distillBackward, distillForward } from "./distill";
 export { dropoutBackward, dropoutForward } from "./dropout";
 export { embeddingBackward } from "./embedding";
 export { infoNceBackward, infoNceForward } from "./infonce";

@@ -11,47 +11,17 @@
  *   ids [rows], [cols] int32 or absent: a key with the anchor's id that is not its own is no negative
  *   scratch: `packedBytes` of the largest operand, then `RANK_SCRATCH` for each rank
  */
-import { multiplyTogether, packTogether, packedBytes } from "./gemm";
 import { exp4, log4 } from "./math";
-import { normalizeForward } from "./pooling";
-import { Exact, Fused, maxLanes, mulAdd, sumLanes } from "./simd";
+import { Exact } from "./simd";
+import {
+  loadUpTo,
+  logSumExpRow,
+  MASKED,
+  similarities,
+  similaritiesBackward,
+  storeUpTo,
+} from "./similarity";
 import { barrier, begin, end, rankOf } from "./team";
-
-const MASKED: f32 = -1e30;
-
-/** Up to four floats; the lanes past `count` hold `fill`. */
-function loadUpTo(address: usize, count: usize, fill: f32 = MASKED): v128 {
-  if (count >= 4) return v128.load(address);
-  let v = f32x4.splat(fill);
-  v = f32x4.replace_lane(v, 0, load<f32>(address));
-  if (count > 1) v = f32x4.replace_lane(v, 1, load<f32>(address, 4));
-  if (count > 2) v = f32x4.replace_lane(v, 2, load<f32>(address, 8));
-  return v;
-}
-
-function storeUpTo(address: usize, v: v128, count: usize): void {
-  if (count >= 4) {
-    v128.store(address, v);
-    return;
-  }
-  store<f32>(address, f32x4.extract_lane(v, 0));
-  if (count > 1) store<f32>(address, f32x4.extract_lane(v, 1), 4);
-  if (count > 2) store<f32>(address, f32x4.extract_lane(v, 2), 8);
-}
-
-/** log Σ exp of a row of any length. */
-function logSumExpRow(row: usize, cols: usize): f32 {
-  let high = f32x4.splat(MASKED);
-  for (let j: usize = 0; j < cols; j += 4)
-    high = f32x4.pmax(high, loadUpTo(row + (j << 2), cols - j));
-  const top = maxLanes(high);
-  const tops = f32x4.splat(top);
-  let sum = f32x4.splat(0);
-  for (let j: usize = 0; j < cols; j += 4) {
-    sum = f32x4.add(sum, exp4<Exact>(f32x4.sub(loadUpTo(row + (j << 2), cols - j), tops)));
-  }
-  return top + f32x4.extract_lane(log4(f32x4.splat(sumLanes(sum))), 0);
-}
 
 /** Writes loss [1] and all that the backward pass needs: logits, their log Σ exp, unit vectors and 1 / |x|. */
 export function infoNceForward(
@@ -76,30 +46,8 @@ export function infoNceForward(
   scratch: usize,
 ): void {
   assert(cols == rows || cols == rows * 2, "cols must be rows or 2 rows");
-  if (cosine) {
-    normalizeForward(anchorUnits, anchorScales, anchors, rows, dimension);
-    normalizeForward(keyUnits, keyScales, keys, cols, dimension);
-    anchors = anchorUnits;
-    keys = keyUnits;
-  }
-  packTogether(scratch, keys, dimension << 2, dimension, cols, true);
-  multiplyTogether<Fused>(
-    logits,
-    cols << 2,
-    anchors,
-    dimension << 2,
-    false,
-    scratch,
-    rows,
-    dimension,
-    cols,
-    0,
-    false,
-    0,
-    0,
-    0,
-    scratch + packedBytes(dimension, cols),
-  );
+  // prettier-ignore
+  similarities(logits, anchorUnits, keyUnits, anchorScales, keyScales, anchors, keys, rows, cols, dimension, cosine, scratch);
 
   const inverse = f32x4.splat(<f32>1 / temperature);
   for (let i = begin(rows), last = end(rows); i < last; i++) {
@@ -195,66 +143,6 @@ export function infoNceBackward(
     const own = row + (i << 2);
     store<f32>(own, load<f32>(own) - weight);
   }
-  // No product reads the logits before the barrier of the packing.
-
-  const stride = dimension << 2;
-  packTogether(scratch, keyUnits, stride, cols, dimension, false);
-  multiplyTogether<Fused>(
-    dAnchors,
-    stride,
-    logits,
-    cols << 2,
-    false,
-    scratch,
-    rows,
-    cols,
-    dimension,
-    0,
-    false,
-    0,
-    0,
-    0,
-    scratch + packedBytes(cols, dimension),
-  );
-  packTogether(scratch, anchorUnits, stride, rows, dimension, false);
-  multiplyTogether<Fused>(
-    dKeys,
-    stride,
-    logits,
-    cols << 2,
-    true,
-    scratch,
-    cols,
-    rows,
-    dimension,
-    0,
-    false,
-    0,
-    0,
-    0,
-    scratch + packedBytes(rows, dimension),
-  );
-  if (cosine) {
-    normalizeBackward(dAnchors, anchorUnits, anchorScales, rows, dimension);
-    normalizeBackward(dKeys, keyUnits, keyScales, cols, dimension);
-  }
-  barrier();
-}
-
-/** dx = (dx̂ - x̂ (x̂ · dx̂)) / |x|, in place. */
-function normalizeBackward(dx: usize, units: usize, scales: usize, rows: usize, cols: usize): void {
-  const stride = cols << 2;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const di = dx + row * stride;
-    const ui = units + row * stride;
-    let sum = f32x4.splat(0);
-    for (let j: usize = 0; j < stride; j += 16)
-      sum = mulAdd(v128.load(di + j), v128.load(ui + j), sum);
-    const along = f32x4.splat(sumLanes(sum));
-    const scale = v128.load32_splat(scales + (row << 2));
-    for (let j: usize = 0; j < stride; j += 16) {
-      const across = f32x4.sub(v128.load(di + j), f32x4.mul(v128.load(ui + j), along));
-      v128.store(di + j, f32x4.mul(across, scale));
-    }
-  }
+  // prettier-ignore
+  similaritiesBackward(dAnchors, dKeys, logits, anchorUnits, keyUnits, anchorScales, keyScales, rows, cols, dimension, cosine, scratch);
 }

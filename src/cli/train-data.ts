@@ -4,6 +4,7 @@ import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
 import { sha256Hex } from "../files/checksum.ts";
 import { readFileOr } from "../node/files.ts";
 import { openRows, openText } from "../node/rows.ts";
+import { Teachers } from "../node/teachers.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import {
   type Augmentation,
@@ -11,7 +12,8 @@ import {
   parseSynonyms,
   planAugmentation,
 } from "../train/augment.ts";
-import { readSource, Sequences, type Source } from "../train/data.ts";
+import { readSource, Sequences, type Source, type SourceOptions } from "../train/data.ts";
+import type { DistillOptions } from "../train/objective.ts";
 import { type MaskingOptions, maskingOf } from "../train/masking.ts";
 import { count, note } from "./terminal.ts";
 import type { TrainOptions } from "./train.ts";
@@ -20,7 +22,7 @@ import type { TrainOptions } from "./train.ts";
 export async function readData(
   { train: files = [], corpus, columns, neighbours, maxLength }: TrainOptions,
   tokenizer: Tokenizer,
-  ignoredId: number | undefined,
+  more: Pick<SourceOptions, "ignoredId" | "onSentence">,
 ): Promise<{ sentences: Sequences; sources: Source[] }> {
   const inputs = files.map((text) => {
     const [, file = text, share] = /^(.+):(\d*\.?\d+)$/.exec(text) ?? [];
@@ -52,7 +54,7 @@ export async function readData(
       maxLength,
       ...(share !== undefined && { share: Number(share) }),
       ...(neighbours !== undefined && { neighbours }),
-      ...(ignoredId !== undefined && { ignoredId }),
+      ...more,
     });
     const { rows, dropped, truncated, duplicates } = report;
     const named = opened.columns.join(", ");
@@ -154,4 +156,43 @@ export function readMasking(
     throw new UsageError(`${option}: expected a tokenizer with [MASK], found none in the model's`);
   }
   return { masking: maskingOf(tokenizer, mlmProbability ?? MASKED), weight: alone ? 1 : mlmWeight };
+}
+
+/** The teachers, opened, and what is learned from them; undefined where there are none. */
+export async function readTeachers(
+  options: TrainOptions,
+  hidden: number,
+): Promise<{ teachers: Teachers; distill: DistillOptions } | undefined> {
+  const { objective, teacher: folders = [], distill: kind = "similarity", threads } = options;
+  const { distillWeight: weight = 1, distillTemperature: temperature = 0.05 } = options;
+  if (folders.length === 0) {
+    const needs = {
+      "--objective distill": objective === "distill",
+      "--distill": options.distill !== undefined,
+      "--distill-weight": options.distillWeight !== undefined,
+      "--distill-temperature": options.distillTemperature !== undefined,
+    };
+    for (const [option, given] of Object.entries(needs)) {
+      if (given)
+        throw new UsageError(`${option}: expected a model to learn from; give --teacher <folder>`);
+    }
+    return undefined;
+  }
+  if (objective === "mlm") {
+    throw new UsageError("--teacher: expected no --objective mlm, as nothing is compared");
+  }
+  if (kind === "mse" && folders.length > 1) {
+    throw new UsageError(
+      `--distill mse: expected one --teacher, found ${folders.length}; several are learned from by --distill similarity`,
+    );
+  }
+  const teachers = await Teachers.open(folders, threads);
+  const { dimension } = teachers;
+  if (kind === "mse" && dimension !== hidden) {
+    await teachers.close();
+    throw new UsageError(
+      `--distill mse: ${folders[0]} has vectors of ${dimension} numbers, the model of ${hidden}; use --distill similarity`,
+    );
+  }
+  return { teachers, distill: { kind, weight, temperature, dimension } };
 }

@@ -22,10 +22,17 @@ import { AUGMENTATIONS } from "../train/augment.ts";
 import { BatchOrder, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import { initializeWeights } from "../train/initialize.ts";
-import { SIMILARITIES, type Similarity } from "../train/objective.ts";
+import {
+  DISTILLATIONS,
+  type DistillOptions,
+  type Objective,
+  OBJECTIVES,
+  SIMILARITIES,
+  type Similarity,
+} from "../train/objective.ts";
 import { STREAM } from "../train/random.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
-import { type Objective, OBJECTIVES } from "../train/step.ts";
+import { type Batches, TaughtBatches } from "../train/teaching.ts";
 import {
   type DevReport,
   isFinished,
@@ -35,7 +42,14 @@ import {
 import { applyConfigFile } from "./config-file.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
-import { readAugmentation, readData, readDev, readMasking, sentenceLengths } from "./train-data.ts";
+import {
+  readAugmentation,
+  readData,
+  readDev,
+  readMasking,
+  readTeachers,
+  sentenceLengths,
+} from "./train-data.ts";
 
 export interface TrainOptions {
   readonly model: string;
@@ -51,6 +65,11 @@ export interface TrainOptions {
   readonly objective?: Objective;
   readonly mlmWeight?: number;
   readonly mlmProbability?: number;
+  /** Model folders. */
+  readonly teacher?: readonly string[];
+  readonly distill?: DistillOptions["kind"];
+  readonly distillWeight?: number;
+  readonly distillTemperature?: number;
   readonly batchSize: number;
   readonly learningRate: number;
   readonly schedule?: Schedule;
@@ -116,7 +135,11 @@ export async function train(options: TrainOptions): Promise<RunState> {
   }
   const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
   const tokenizer = new Tokenizer(folder.tokenizerJson);
-  const { sentences, sources } = await readData(options, tokenizer, config.table?.ignoredId);
+  const taught = await readTeachers(options, config.encoder.hiddenSize);
+  const { sentences, sources } = await readData(options, tokenizer, {
+    ...(config.table?.ignoredId !== undefined && { ignoredId: config.table.ignoredId }),
+    ...(taught && { onSentence: (text) => taught.teachers.add(text) }),
+  });
   if (options.fixedDropout && sources.length > 1) {
     throw new UsageError(`--fixed-dropout: expected one file, found ${sources.length}`);
   }
@@ -142,7 +165,8 @@ export async function train(options: TrainOptions): Promise<RunState> {
       ...(options.freezeLayers !== undefined && { freezeLayers: options.freezeLayers }),
       ...(options.chunkSize !== undefined && { chunkSize: options.chunkSize }),
       ...(guessing && { mlmWeight: guessing.weight }),
-      ...(options.objective === "mlm" && { objective: "mlm" }),
+      ...(options.objective !== "contrastive" && { objective: options.objective }),
+      ...(taught && { distill: taught.distill }),
       batchSize,
       columns: sources.some(({ columns }) => columns === 3) ? 3 : 2,
       maxLength: options.maxLength,
@@ -169,6 +193,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     ),
     ...(name !== undefined && { augmentation: name }),
     ...(guessing && { masking: guessing.masking.rate }),
+    ...(taught && { teachers: taught.teachers.sha256 }),
     shares: sources.map(({ share }) => (Number.isNaN(share) ? null : share)),
     evaluation: dev && {
       dev: dev.sha256,
@@ -176,12 +201,17 @@ export async function train(options: TrainOptions): Promise<RunState> {
       patience: options.patience ?? 0,
     },
   };
-  const order = new BatchOrder(sentences, sources, batchSize, options.seed, {
+  const drawn = new BatchOrder(sentences, sources, batchSize, options.seed, {
     ...(augmentation && { augmentation }),
     ...(guessing && { masking: guessing.masking }),
     alone: options.objective === "mlm",
   });
-  if (options.dryRun) return rehearse(run, order, folder, options.threads);
+  const order = taught ? new TaughtBatches(drawn, taught.teachers) : drawn;
+  if (options.dryRun) {
+    const state = await rehearse(run, order, folder, options.threads);
+    await taught?.teachers.close();
+    return state;
+  }
 
   const output = await RunFolder.open(options.output);
   const resumable = await output.hasCheckpoint();
@@ -280,6 +310,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
   } finally {
     process.off("SIGINT", onSignal);
     process.off("SIGTERM", onSignal);
+    await taught?.teachers.close();
     await team.close();
   }
 }
@@ -309,7 +340,7 @@ const REHEARSED = 5;
 /** Trains a few steps, and prints what the run would take of memory and time. */
 async function rehearse(
   run: RunOptions,
-  order: BatchOrder,
+  order: Batches,
   folder: ModelFolder,
   threads: number,
 ): Promise<RunState> {
@@ -456,7 +487,7 @@ export function addTrain(program: Command): void {
     .addOption(
       new Option(
         "--objective <name>",
-        "compare sentences, or only guess masked tokens: pre-training (mlm)",
+        "compare sentences, only guess masked tokens (mlm: pre-training), or only learn from --teacher (distill)",
       )
         .choices(OBJECTIVES)
         .default("contrastive"),
@@ -485,6 +516,22 @@ export function addTrain(program: Command): void {
       "--matryoshka <dimensions>",
       "vectors that serve when cut short, too: the mean of the loss over these beginnings (64,128) and the whole",
       (text) => text.split(",").map(wholeNumber(4)),
+    )
+    .option(
+      "--teacher <folders...>",
+      "models to learn from too, of any kind; of several the mean cosines count",
+    )
+    .addOption(
+      new Option(
+        "--distill <what>",
+        "what is learned: the teachers' similarities within the batch, or one's vectors (similarity)",
+      ).choices(DISTILLATIONS),
+    )
+    .option("--distill-weight <weight>", "of this loss beside the other (1)", numberBetween(0, 1e6))
+    .option(
+      "--distill-temperature <tau>",
+      "τ of the distributions of similarities (0.05)",
+      numberBetween(1e-4, 100),
     )
     .option("--hidden-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
     .option("--attention-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))

@@ -82,8 +82,7 @@ export class RunFolder {
           }
         : {
             "train/loss": report.loss,
-            ...(report.contrastive !== undefined && { "train/contrastive": report.contrastive }),
-            ...(report.mlm !== undefined && { "train/mlm": report.mlm }),
+            ...parts(report),
             ...(report.accuracy !== undefined && { "train/mlm_accuracy": report.accuracy }),
             "train/gradient_norm": report.gradientNorm,
             "train/learning_rate": report.learningRate,
@@ -119,6 +118,14 @@ export class RunFolder {
     });
     await writeFileAtomic(join(this.path, "report.html"), new TextEncoder().encode(page));
   }
+}
+
+/** The losses that make up that of a step, if it is not one alone. */
+function parts({ loss, contrastive, distillation, mlm }: StepReport): Record<string, number> {
+  const named = Object.entries({ contrastive, distillation, mlm }).filter(
+    (part): part is [string, number] => part[1] !== undefined && part[1] !== loss,
+  );
+  return Object.fromEntries(named.map(([name, value]) => [`train/${name}`, value]));
 }
 
 /** A killed process may leave half a line, which is no metric. */

@@ -63,7 +63,7 @@ function lossChart(steps: readonly StepReport[]): string {
     mean = SMOOTHING * mean + (1 - SMOOTHING) * loss;
     return { x: step, y: mean };
   });
-  const compares = !steps.some((step) => step.mlm !== undefined && step.contrastive === undefined);
+  const compares = steps.some(({ contrastive }) => contrastive !== undefined);
   const most = steps.reduce((n, { rows, columns }) => Math.max(n, rows * (columns - 1)), 1);
   return lineChart(
     [

@@ -63,7 +63,7 @@ export function attentionBackwardScratch(
   return ranks * (panels + 2 * scores + RANK_SCRATCH);
 }
 
-/** `infoNceForward` and `infoNceBackward`. */
+/** `infoNceForward`, `distillForward` (of the larger dimension, the student's or the teacher's), and their backward passes. */
 export function infoNceScratch(
   rows: number,
   cols: number,

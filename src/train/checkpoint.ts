@@ -22,6 +22,8 @@ export interface RunOptions {
   readonly corpus: string;
   /** What changes the positives of its unsupervised rows, with the SHA-256 of its file; absent if nothing does. */
   readonly augmentation?: string;
+  /** SHA-256 of the teachers; absent if there are none. */
+  readonly teachers?: string;
   /** The probability of a token to be masked; absent where nothing is guessed. */
   readonly masking?: number;
   /** Weights of its sources, in their order; null for one that is drawn as often as it has batches. */

@@ -116,6 +116,8 @@ export interface SourceOptions {
   readonly neighbours?: number;
   /** A token that counts for nothing, as some static models have it. */
   readonly ignoredId?: number;
+  /** Called with each sentence that gets a number of its own, in their order. */
+  readonly onSentence?: (text: string) => void;
 }
 
 /** Tokenizes rows, which have equally many cells, into `sentences`. */
@@ -123,7 +125,7 @@ export async function readSource(
   rows: AsyncIterable<TextRow> | Iterable<TextRow>,
   tokenizer: Tokenizer,
   sentences: Sequences,
-  { name, share = NaN, maxLength, neighbours = 0, ignoredId }: SourceOptions,
+  { name, share = NaN, maxLength, neighbours = 0, ignoredId, onSentence }: SourceOptions,
 ): Promise<{ source: Source; report: SourceReport }> {
   const cellNumbers: number[] = [];
   const distinct = new Sequences();
@@ -146,7 +148,12 @@ export async function readSource(
       continue;
     }
     truncated += encodings.filter((encoding) => encoding.truncated).length;
-    const row = texts.map((ids) => sentences.add(ids));
+    const row = texts.map((ids, i) => {
+      const { size } = sentences;
+      const number = sentences.add(ids);
+      if (number === size) onSentence?.(cells[i]!);
+      return number;
+    });
     distinct.add(row);
     cellNumbers.push(...row);
     documents.push(document);
@@ -223,6 +230,8 @@ export interface TrainingBatch {
   readonly source: string;
   /** Masked copies of the sequences, where something is to be guessed. */
   readonly masked?: MaskedBatch;
+  /** What teachers say of the sequences, [sequences, dimension]. */
+  readonly taught?: Float32Array;
 }
 
 /** What changes sentences from step to step. */

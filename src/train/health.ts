@@ -16,8 +16,8 @@ export class Health {
 
   /** A warning after a step whose loss, with those before it, is still that of guessing. */
   step(report: StepReport): string | undefined {
-    const { step, rows, columns, loss: whole, mlm, contrastive: loss = whole } = report;
-    if (mlm !== undefined && report.contrastive === undefined) return undefined; // nothing is compared
+    const { step, rows, columns, contrastive: loss } = report;
+    if (loss === undefined) return undefined;
     const chance = Math.log(rows * (columns - 1));
     this.#share += (loss / chance - this.#share) / Math.min(++this.#seen, WINDOW);
     if (this.#stuck || this.#seen < WINDOW || this.#share < STUCK) return undefined;

@@ -8,4 +8,5 @@ export * from "./masking.ts";
 export * from "./objective.ts";
 export * from "./schedule.ts";
 export * from "./step.ts";
+export * from "./teaching.ts";
 export * from "./trainer.ts";

@@ -12,16 +12,17 @@ import { type Architecture, type ArchitectureOptions, planArchitecture } from ".
 import { type Chunk, chunkOffsets, readChunks, writeChunks } from "./chunks.ts";
 import { type MaskedBatch, NOTHING_MASKED } from "./masking.ts";
 import { type MaskedPlan, planMasked, readMasked, readMaskedLoss, writeMasked } from "./mlm.ts";
-import { compare, type ObjectiveOptions, type ObjectivePlan, planObjective } from "./objective.ts";
+import {
+  compare,
+  type ObjectiveOptions,
+  type ObjectivePlan,
+  planObjective,
+  readComparison,
+} from "./objective.ts";
 import { planRates, type RateOptions, type Rates } from "./rates.ts";
-
-export const OBJECTIVES = ["contrastive", "mlm"] as const;
-export type Objective = (typeof OBJECTIVES)[number];
 
 /** Everything that shapes a step, fixed for a whole run; plain data, so that it travels to ranks and into checkpoints. */
 export interface StepOptions extends ArchitectureOptions, ObjectiveOptions, RateOptions {
-  /** `mlm` compares nothing: masked tokens are all there is to learn from. */
-  readonly objective?: Objective;
   /** Tokens of the longest sentence, specials included. */
   readonly maxLength: number;
   /**
@@ -256,9 +257,11 @@ export interface StepLoss {
   readonly loss: number;
   /** Of the gradient, before it is clipped. */
   readonly norm: number;
-  /** Where something is guessed: the loss of comparing, if there is any, … */
+  /** InfoNCE, if it is a part of the loss. */
   readonly contrastive?: number;
-  /** … the mean cross-entropy of masked tokens, … */
+  /** Distance from what teachers say, if there are any. */
+  readonly distillation?: number;
+  /** The mean cross-entropy of masked tokens, if any are guessed, … */
   readonly mlm?: number;
   /** … and the share of them that were guessed. */
   readonly accuracy?: number;
@@ -266,13 +269,9 @@ export interface StepLoss {
 
 /** The losses and the gradient's norm of the last step. */
 export function readLoss(buffer: ArrayBufferLike, plan: TrainingPlan): StepLoss {
-  const { loss } = plan.objective;
-  const losses = new Float32Array(buffer, loss.ptr, loss.shape[0]);
-  const contrastive = losses.reduce((sum, value) => sum + value, 0) / losses.length;
+  const compared = readComparison(buffer, plan.objective);
   const norm = new Float32Array(buffer, plan.norm.ptr, 1)[0]!;
-  if (!plan.masked) return { loss: contrastive, norm };
-  const { weight } = plan.masked;
+  if (!plan.masked) return { ...compared, norm };
   const { loss: mlm, accuracy } = readMaskedLoss(buffer, plan.masked, plan.limits);
-  if (plan.vectors.shape[0] === 0) return { loss: weight * mlm, norm, mlm, accuracy };
-  return { loss: contrastive + weight * mlm, norm, contrastive, mlm, accuracy };
+  return { ...compared, loss: compared.loss + plan.masked.weight * mlm, norm, mlm, accuracy };
 }

@@ -1,7 +1,7 @@
 import type { RunOptions, RunState } from "./checkpoint.ts";
-import type { BatchOrder } from "./data.ts";
 import { learningRateAt } from "./schedule.ts";
 import { type StepHeader, type StepLoss, type TrainingPlan, writeTrainingBatch } from "./step.ts";
+import type { Batches } from "./teaching.ts";
 
 /** Ranks that run one step together. */
 export interface TrainingTeam {
@@ -53,7 +53,7 @@ export interface TrainerEvents {
 export async function train(
   team: TrainingTeam,
   run: RunOptions,
-  order: BatchOrder,
+  order: Batches,
   from: RunState,
   checkpointEvery: number,
   events: TrainerEvents,
@@ -63,9 +63,12 @@ export async function train(
   let state = from;
   while (!isFinished(run, state)) {
     const step = state.step + 1;
-    const { sequences, ids, columns, source, masked } = order.batch(step);
+    const { sequences, ids, columns, source, masked, taught } = await order.batch(step);
     const { tokens, touched } = writeTrainingBatch(buffer, plan, run.step, sequences, masked);
     if (sequences.length > 0) new Int32Array(buffer, plan.objective.ids.ptr, ids.length).set(ids);
+    if (taught && plan.objective.taught) {
+      new Float32Array(buffer, plan.objective.taught.teachers.ptr, taught.length).set(taught);
+    }
     const learningRate = learningRateAt(
       step,
       run.totalSteps,

@@ -51,7 +51,7 @@ describe("a chart", () => {
 });
 
 describe("the report of a run", () => {
-  const steps = Array.from({ length: 30 }, (_, i) => ({
+  const bare = Array.from({ length: 30 }, (_, i) => ({
     step: i + 1,
     totalSteps: 40,
     loss: 4 / (i + 1),
@@ -61,6 +61,7 @@ describe("the report of a run", () => {
     rows: 64,
     columns: 3 as const,
   }));
+  const steps = bare.map((step) => ({ ...step, contrastive: step.loss }));
   const evaluations = [10, 20, 30].map((step) => ({
     step,
     spearman: 50 + (step % 20),
@@ -89,7 +90,7 @@ describe("the report of a run", () => {
   });
 
   it("of a run that guesses masked tokens shows how many, and chance only where it compares", () => {
-    const guessing = steps.map((step) => ({ ...step, mlm: 5, accuracy: step.step / 100 }));
+    const guessing = bare.map((step) => ({ ...step, mlm: 5, accuracy: step.step / 100 }));
     const alone = trainingReport({ ...run, steps: guessing, evaluations });
     expect(alone).toContain("<title>Masked tokens guessed</title>");
     expect(alone).not.toContain("chance, ln");
