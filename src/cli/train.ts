@@ -19,7 +19,7 @@ import { size, type Tensor } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
 import { AUGMENTATIONS } from "../train/augment.ts";
-import { BatchOrder, stepsPerEpoch } from "../train/data.ts";
+import { BatchOrder, type Source, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import { initializeWeights } from "../train/initialize.ts";
 import {
@@ -168,7 +168,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       ...(options.objective !== "contrastive" && { objective: options.objective }),
       ...(taught && { distill: taught.distill }),
       batchSize,
-      columns: sources.some(({ columns }) => columns === 3) ? 3 : 2,
+      columns: mostSentences(sources, options.objective === "mlm"),
       maxLength: options.maxLength,
       temperature: options.temperature,
       hardNegativeWeight: options.hardNegativeWeight ?? 0,
@@ -313,6 +313,12 @@ export async function train(options: TrainOptions): Promise<RunState> {
     await taught?.teachers.close();
     await team.close();
   }
+}
+
+/** Of a row; where nothing is compared, each different one is only there once. */
+function mostSentences(sources: readonly Source[], alone: boolean): 1 | 2 | 3 {
+  if (sources.some(({ columns }) => columns === 3)) return 3;
+  return alone && sources.every(({ unsupervised }) => unsupervised) ? 1 : 2;
 }
 
 /** The share of masked tokens that the model guessed, where it guesses. */

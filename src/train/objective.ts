@@ -33,8 +33,8 @@ export interface ObjectiveOptions {
   readonly distill?: DistillOptions;
   /** Rows of a batch: sentences, pairs or triplets. */
   readonly batchSize: number;
-  /** Sentences compared in a row: 2 (anchor and positive), or 3 with a hard negative; the most of any batch. */
-  readonly columns: 2 | 3;
+  /** Sentences of a row: 2 (anchor and positive), or 3 with a hard negative; the most of any batch. 1 where nothing is compared. */
+  readonly columns: 1 | 2 | 3;
   /** τ in cos / τ. */
   readonly temperature: number;
   /** Added to an anchor's own hard-negative logit: the log of its weight α. */

@@ -114,7 +114,7 @@ export interface StepHeader {
   readonly step: number;
   readonly learningRate: number;
   /** Of this batch, where it has fewer than the options say: sources of a mixture differ. */
-  readonly columns?: 2 | 3;
+  readonly columns?: 1 | 2 | 3;
 }
 
 /**

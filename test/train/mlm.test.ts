@@ -270,13 +270,18 @@ describe("simcse train", () => {
     ).toBe(0);
   });
 
-  it("says in a dry run what a masked language model adds", () => {
-    const parameters = (...more: string[]): number => {
+  it("says in a dry run what a masked language model adds, and that alone it takes less", () => {
+    const rehearsed = (...more: string[]): { parameters: number; bytes: number } => {
       const { stdout } = run([...training("dry", ...more), "--dry-run"]);
-      return Number(/parameters +([\d,]+)/.exec(stdout)![1]!.replaceAll(",", ""));
+      const [parameters, megabytes] = [/parameters +([\d,]+)/, /all of this +([\d.]+) MB/].map(
+        (line) => Number(line.exec(stdout)![1]!.replaceAll(",", "")),
+      ) as [number, number];
+      return { parameters, bytes: 1e6 * megabytes };
     };
+    const both = rehearsed("--mlm-weight", "0.1");
     const vocab = JSON.parse(readFileSync(path("model", "config.json"), "utf8")).vocab_size;
-    expect(parameters("--mlm-weight", "0.1") - parameters()).toBe(32 * 32 + 3 * 32 + vocab);
+    expect(both.parameters - rehearsed().parameters).toBe(32 * 32 + 3 * 32 + vocab);
+    expect(rehearsed("--objective", "mlm").bytes).toBeLessThan(both.bytes);
   });
 
   it.each([
