@@ -13,6 +13,7 @@ export interface AblationChange {
   readonly hardNegativeWeight?: number;
   readonly pooling?: "cls" | "cls_before_pooler" | "avg";
   readonly batchSize?: number;
+  readonly mlmWeight?: number;
   /** Trains with `pooling`, and drops its head when the model is scored. */
   readonly headInTrainingOnly?: boolean;
   /** Pairs alone, of data that has hard negatives. */
@@ -51,6 +52,7 @@ export const ABLATION_NAMES = [
   "pooler",
   "temperature",
   "hard-negatives",
+  "mlm",
   "batch-size",
 ] as const;
 export type AblationName = (typeof ABLATION_NAMES)[number];
@@ -133,6 +135,17 @@ export const ABLATIONS: Readonly<Record<AblationName, Ablation>> = {
       row("none", 84.9, { pairs: true }),
       row("α = 0.5", 86.1, { hardNegativeWeight: Math.log(0.5) }),
       row("α = 2", 86.2, { hardNegativeWeight: Math.log(2) }),
+    ],
+  },
+  mlm: {
+    title: "masked tokens of weight λ",
+    source: "table D.2",
+    data: "triplets",
+    rows: [
+      row("none", 86.2, {}),
+      row("λ = 0.01", 85.7, { mlmWeight: 0.01 }),
+      row("λ = 0.1", 85.7, { mlmWeight: 0.1 }),
+      row("λ = 1", 85.1, { mlmWeight: 1 }),
     ],
   },
   "batch-size": {

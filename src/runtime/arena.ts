@@ -39,7 +39,7 @@ export class Arena {
     if (ptr + bytes > MEMORY32) {
       throw new RangeError(
         `${name} [${shape.join(", ")}] ends at ${((ptr + bytes) / 2 ** 30).toFixed(2)} GiB, past the 4 GiB of a wasm ` +
-          `memory; lower the batch size or the sequence length`,
+          `memory; lower the batch size or the sequence length, or train in chunks`,
       );
     }
     this.#top = ptr + bytes;

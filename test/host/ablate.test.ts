@@ -70,8 +70,8 @@ describe("simcse ablate", () => {
       /^fixed 0\.1 +43\.6 +-38\.9 +-?\d+\.\d\d +[+-]?\d+\.\d +(same|opposite|unclear)$/m,
     );
     const rows = ABLATION_NAMES.flatMap((name) => ABLATIONS[name].rows);
-    // SimCSE twice more, one deleted word once more, batches of 64 are others than those of 4; α = 1 is τ = 0.05.
-    expect(readdirSync(path("out", "scores"))).toHaveLength(rows.length - 3);
+    // SimCSE twice more, one deleted word once more, batches of 64 are others than those of 4; α = 1 is τ = 0.05 and λ = 0.
+    expect(readdirSync(path("out", "scores"))).toHaveLength(rows.length - 4);
     expect(readdirSync(path("out"))).toEqual(["scores"]);
   }, 120_000);
 
