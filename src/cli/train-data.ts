@@ -1,8 +1,13 @@
 /** What `simcse train` reads before it trains: rows, graded pairs, synonyms. */
 import { FormatError, UsageError } from "../errors.ts";
 import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
-import { sha256Hex } from "../files/checksum.ts";
+import { sha256Hex, sha256HexOfParts } from "../files/checksum.ts";
+import { GUESSER } from "../model/parameters.ts";
+import { hasWeight } from "../model/weights.ts";
+import { WordGuesser } from "../model/word-guesser.ts";
+import { compileKernels } from "../node/binaries.ts";
 import { readFileOr } from "../node/files.ts";
+import type { ModelFolder } from "../node/model-folder.ts";
 import { openRows, openText } from "../node/rows.ts";
 import { Teachers } from "../node/teachers.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -99,6 +104,7 @@ export async function readAugmentation(
   { augment, maxLength }: TrainOptions,
   tokenizer: Tokenizer,
   sources: readonly Source[],
+  folder: ModelFolder,
 ): Promise<{ augmentation?: Augmentation; name?: string }> {
   if (augment === undefined) return {};
   const spec = parseAugmentation(augment);
@@ -108,6 +114,30 @@ export async function readAugmentation(
         `leave it out, or --neighbours`,
     );
   }
+  if (spec.kind === "mlm") {
+    const { config, tensors, weightsFile } = folder;
+    if (config.table || !hasWeight(tensors, `${GUESSER}bias`)) {
+      throw new UsageError(
+        `--augment ${augment}: expected a --model with the head of a masked language model, found none in ${weightsFile}; ` +
+          `--objective mlm makes one, mask:${spec.percent} needs none`,
+      );
+    }
+    const module = await compileKernels("node");
+    const { special: banned } = maskingOf(tokenizer, spec.percent / 100);
+    const guesser = new WordGuesser(
+      module,
+      config.encoder,
+      tensors,
+      weightsFile,
+      maxLength,
+      banned,
+    );
+    const fill = guesser.fill.bind(guesser);
+    return {
+      augmentation: planAugmentation(spec, tokenizer, maxLength, { fill }),
+      name: `${augment}:${await sha256HexOfParts([...tensors.values()].map(({ data }) => data))}`,
+    };
+  }
   if (spec.kind !== "synonym") {
     return { augmentation: planAugmentation(spec, tokenizer, maxLength), name: augment };
   }
@@ -115,7 +145,7 @@ export async function readAugmentation(
   const synonyms = parseSynonyms(new TextDecoder().decode(bytes), spec.file, tokenizer);
   note(`${spec.file}: synonyms of ${count(synonyms.size)} words`);
   return {
-    augmentation: planAugmentation(spec, tokenizer, maxLength, synonyms),
+    augmentation: planAugmentation(spec, tokenizer, maxLength, { synonyms }),
     name: `synonym:${await sha256Hex(bytes)}`,
   };
 }

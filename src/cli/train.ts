@@ -143,7 +143,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
   if (options.fixedDropout && sources.length > 1) {
     throw new UsageError(`--fixed-dropout: expected one file, found ${sources.length}`);
   }
-  const { augmentation, name } = await readAugmentation(options, tokenizer, sources);
+  const { augmentation, name } = await readAugmentation(options, tokenizer, sources, folder);
   const guessing = readMasking(options, tokenizer, config.table !== undefined);
   const dev = await readDev(options);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));

@@ -56,6 +56,26 @@ export function planGuesser(
   };
 }
 
+/** Vectors `y` of masked tokens, whose inner products with those of words are logits but for the words' biases. */
+export function guesserForward(
+  k: Kernels,
+  config: EncoderConfig,
+  p: Parameters,
+  a: GuesserActivations,
+  tokens: Pointer,
+  places: Pointer,
+  count: number,
+): void {
+  const { hiddenSize: hidden, layerNormEpsilon: epsilon } = config;
+  const w = p.guesser!;
+  // prettier-ignore
+  {
+    k.embeddingForward(a.x.ptr, places, 0, tokens, 0, 0, count, hidden); // gathers
+    k.linearForward(a.up.ptr, a.active.ptr, a.x.ptr, w.weight.ptr, w.bias.ptr, 0, count, hidden, hidden, geluForm(config), a.scratch.ptr);
+    k.layerNormForward(a.y.ptr, a.mean.ptr, a.rstd.ptr, a.active.ptr, w.gamma.ptr, w.beta.ptr, count, hidden, epsilon);
+  }
+}
+
 /** Tokens to guess: their rows among the tokens of the batch, and what stood there. */
 export interface Guesses {
   readonly places: Pointer; // [count] int32
@@ -79,16 +99,14 @@ export function guess(
   { places, labels, count }: Guesses,
   scale: number,
 ): void {
-  const { hiddenSize: hidden, vocabSize: vocab, layerNormEpsilon: epsilon } = config;
+  const { hiddenSize: hidden, vocabSize: vocab } = config;
   const gelu = geluForm(config);
   const w = p.guesser!;
   const d = g.guesser!;
   const scratch = a.scratch.ptr;
+  guesserForward(k, config, p, a, tokens, places, count);
   // prettier-ignore
   {
-    k.embeddingForward(a.x.ptr, places, 0, tokens, 0, 0, count, hidden); // gathers
-    k.linearForward(a.up.ptr, a.active.ptr, a.x.ptr, w.weight.ptr, w.bias.ptr, 0, count, hidden, hidden, gelu, scratch);
-    k.layerNormForward(a.y.ptr, a.mean.ptr, a.rstd.ptr, a.active.ptr, w.gamma.ptr, w.beta.ptr, count, hidden, epsilon);
     k.crossEntropyForward(loss, a.logSumExp.ptr, a.own.ptr, a.tops.ptr, a.y.ptr, p.table.ptr, w.wordBias.ptr, labels, count, hidden, vocab, scratch);
 
     k.crossEntropyBackward(a.dy.ptr, g.table.ptr, d.wordBias.ptr, a.y.ptr, p.table.ptr, w.wordBias.ptr, labels, a.logSumExp.ptr, count, hidden, vocab, scale, scratch);

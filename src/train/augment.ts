@@ -19,18 +19,20 @@ export const AUGMENTATIONS: readonly string[] = [
   "delete-one",
   "synonym:FILE",
   "mask:15",
+  "mlm:15",
 ];
 
 /** A kind of augmentation, with its percentage or its file. */
 export interface AugmentationSpec {
-  readonly kind: "crop" | "delete" | "delete-one" | "synonym" | "mask";
+  readonly kind: "crop" | "delete" | "delete-one" | "synonym" | "mask" | "mlm";
   readonly percent: number;
   readonly file: string;
 }
 
 /** @throws UsageError when it is none of `AUGMENTATIONS`, or its percentage is not in (0, 100) */
 export function parseAugmentation(text: string): AugmentationSpec {
-  const [, kind, value = ""] = /^(crop|delete|mask|synonym):(.+)$|^delete-one$/.exec(text) ?? [];
+  const [, kind, value = ""] =
+    /^(crop|delete|mask|mlm|synonym):(.+)$|^delete-one$/.exec(text) ?? [];
   if (text === "delete-one") return { kind: text, percent: 0, file: "" };
   if (kind === "synonym") return { kind, percent: 0, file: value };
   const percent = Number(value);
@@ -39,7 +41,7 @@ export function parseAugmentation(text: string): AugmentationSpec {
       `--augment ${text}: expected one of ${AUGMENTATIONS.join(", ")}, with a percentage between 0 and 100`,
     );
   }
-  return { kind: kind as "crop" | "delete" | "mask", percent, file: "" };
+  return { kind: kind as "crop" | "delete" | "mask" | "mlm", percent, file: "" };
 }
 
 /** Synonyms of words: token ids without special tokens, by the ids of the word, with commas between them. */
@@ -71,6 +73,13 @@ export function parseSynonyms(text: string, file: string, tokenizer: Tokenizer):
   return synonyms;
 }
 
+/** What an augmentation asks for other words. */
+export interface WordSources {
+  readonly synonyms?: Synonyms;
+  /** The words that a masked language model puts in the places of [MASK], which the sequence has there. */
+  readonly fill?: (ids: Int32Array, places: readonly number[]) => readonly number[];
+}
+
 /**
  * The augmentation that a specification names.
  * @throws UsageError where [MASK] is wanted and the tokenizer has none
@@ -79,20 +88,26 @@ export function planAugmentation(
   { kind, percent }: AugmentationSpec,
   tokenizer: Tokenizer,
   maxLength: number,
-  synonyms: Synonyms = new Map(),
+  { synonyms = new Map(), fill }: WordSources = {},
 ): Augmentation {
   const { clsId, sepId, maskId } = tokenizer;
   const continues = tokenizer.continuations();
-  if (kind === "mask" && maskId < 0) {
-    throw new UsageError(`--augment mask:${percent}: the model's tokenizer has no [MASK]`);
+  const masks = kind === "mask" || kind === "mlm";
+  if (masks && maskId < 0) {
+    throw new UsageError(`--augment ${kind}:${percent}: the model's tokenizer has no [MASK]`);
   }
   return (ids, random) => {
     const from = ids[0] === clsId ? 1 : 0;
     const to = ids.length > from && ids.at(-1) === sepId ? ids.length - 1 : ids.length;
     const body = ids.subarray(from, to);
-    if (kind === "mask") {
-      const masked = new Set(draw(body.length, Math.round((body.length * percent) / 100), random));
-      return ids.map((id, i) => (masked.has(i - from) ? maskId : id));
+    if (masks) {
+      const count = Math.round((body.length * percent) / 100);
+      const places = draw(body.length, count, random).map((place) => from + place);
+      const changed = Int32Array.from(ids);
+      for (const place of places) changed[place] = maskId;
+      const words = kind === "mlm" ? fill!(changed, places) : [];
+      words.forEach((word, i) => (changed[places[i]!] = word));
+      return changed;
     }
     const starts = wordStarts(body, continues);
     const words = starts.map((start, i) => body.subarray(start, starts[i + 1] ?? body.length));
@@ -104,7 +119,7 @@ export function planAugmentation(
 }
 
 function changeWords(
-  kind: Exclude<AugmentationSpec["kind"], "mask">,
+  kind: Exclude<AugmentationSpec["kind"], "mask" | "mlm">,
   share: number,
   words: readonly Int32Array[],
   synonyms: Synonyms,

@@ -21,7 +21,7 @@ const textOf = (tokens: Int32Array): string =>
 /** What a hundred streams make of a text. */
 function forms(spec: string, text: string, synonyms = ""): Int32Array[] {
   const known = parseSynonyms(synonyms, "synonyms.tsv", tokenizer);
-  const change = planAugmentation(parseAugmentation(spec), tokenizer, 32, known);
+  const change = planAugmentation(parseAugmentation(spec), tokenizer, 32, { synonyms: known });
   return Array.from({ length: 100 }, (_, i) => change(ids(text), new RandomStream(1, 5, i)));
 }
 
@@ -72,7 +72,8 @@ describe("an augmentation", () => {
     expect(found).toEqual(new Set(["two a b", "six ten a b", "one a c"]));
     expect(new Set(forms("synonym:x", "a d", "one\ttwo").map(textOf))).toEqual(new Set(["a d"]));
     const known = parseSynonyms("one\ta b c d", "synonyms.tsv", tokenizer);
-    const tight = planAugmentation(parseAugmentation("synonym:x"), tokenizer, 5, known);
+    const spec = parseAugmentation("synonym:x");
+    const tight = planAugmentation(spec, tokenizer, 5, { synonyms: known });
     expect(textOf(tight(ids("one two"), new RandomStream(1, 5, 0)))).toBe("a b c");
   });
 
@@ -93,6 +94,29 @@ describe("an augmentation", () => {
       /s.tsv:2: expected/,
     );
     expect(() => parseSynonyms("a", "s.tsv", tokenizer)).toThrow(/s.tsv:1: expected a word, a tab/);
+  });
+});
+
+describe("mlm:20", () => {
+  it("asks for two words of ten, by a copy that has [MASK] there, and keeps the others", () => {
+    const asked: [Int32Array, readonly number[]][] = [];
+    const fill = (masked: Int32Array, places: readonly number[]): number[] => {
+      asked.push([masked.slice(), places]);
+      return places.map((place) => 1000 + place);
+    };
+    const change = planAugmentation(parseAugmentation("mlm:20"), tokenizer, 32, { fill });
+    const before = ids(TEN);
+    for (let i = 0; i < 20; i++) {
+      const after = change(ids(TEN), new RandomStream(1, 5, i));
+      const [masked, places] = asked.at(-1)!;
+      expect(places.length).toBe(2);
+      before.forEach((id, place) => {
+        const chosen = places.includes(place);
+        expect(masked[place]).toBe(chosen ? tokenizer.maskId : id);
+        expect(after[place]).toBe(chosen ? 1000 + place : id);
+      });
+    }
+    expect(new Set(asked.map(([, places]) => places.join())).size).toBeGreaterThan(5);
   });
 });
 

@@ -9,6 +9,7 @@ import { parseConfig } from "../../src/model/config.ts";
 import { GUESSES } from "../../src/model/guesser.ts";
 import { GUESSER } from "../../src/model/parameters.ts";
 import { hasWeight } from "../../src/model/weights.ts";
+import { WordGuesser } from "../../src/model/word-guesser.ts";
 import { size, type Tensor } from "../../src/runtime/arena.ts";
 import { instantiate } from "../../src/runtime/instantiate.ts";
 import type { Kernels } from "../../src/runtime/kernels.ts";
@@ -194,6 +195,38 @@ describe("guessing masked tokens", () => {
   });
 });
 
+describe("filling gaps", () => {
+  it("finds the words of the highest logits, as a step that is asked to guess them says", () => {
+    const { plan, buffer, step } = start({ ...ALONE, dropout: false });
+    const head = plan.model.weights.named.map((tensor) => {
+      const data = new Uint8Array(floats(buffer, tensor).slice().buffer);
+      return [tensor.name, { dtype: "F32" as const, shape: [...tensor.shape], data }] as const;
+    });
+    const module = new WebAssembly.Module(readFileSync("build/node.wasm"));
+    const guesser = (banned: readonly number[]): WordGuesser =>
+      new WordGuesser(module, encoder, new Map(head), "test", 24, new Set(banned));
+    const places = sentences.map((ids) => ids.flatMap((_, i) => (i % 3 === 1 ? [i] : [])));
+    const gaps = sentences.map((ids, s) => {
+      return Int32Array.from(ids, (id, i) => (places[s]!.includes(i) ? MASKING.maskId : id));
+    });
+    const free = guesser([]);
+    const words = gaps.map((ids, s) => free.fill(ids, places[s]!));
+    let first = 0;
+    const all = gaps.flatMap((ids, s) => {
+      const own = places[s]!.map((place) => first + place);
+      first += ids.length;
+      return own;
+    });
+    const batch = { sequences: gaps, places: Int32Array.from(all) };
+    expect(step({ ...batch, labels: Int32Array.from(words.flat()) }).accuracy).toBe(1);
+    const others = Int32Array.from(words.flat(), (word) => (word + 1) % encoder.vocabSize);
+    expect(step({ ...batch, labels: others }).accuracy).toBe(0);
+    const banned = guesser(words.flat()).fill(gaps[0]!, places[0]!);
+    expect(banned.some((word) => words.flat().includes(word))).toBe(false);
+    expect(free.fill(gaps[0]!, [])).toEqual([]);
+  });
+});
+
 describe("simcse train", () => {
   const folder = mkdtempSync(join(tmpdir(), "simcse-mlm-"));
   const path = (...names: string[]): string => join(folder, ...names);
@@ -268,6 +301,15 @@ describe("simcse train", () => {
     expect(
       run(["encode", "--model", path("more"), "--output", path("v.npy"), path("text.txt")]).status,
     ).toBe(0);
+  });
+
+  it("--augment mlm:30 replaces words by the model's own guesses, if it has a head to guess with", () => {
+    const one = ["--augment", "mlm:30", "--steps", "4"];
+    succeeds(training("guesses", ...one, "--model", path("whole--objective")));
+    expect(losses("guesses").length).toBe(4);
+    const { status, stderr } = run(training("refused", ...one));
+    expect(status).toBe(2);
+    expect(stderr).toContain("expected a --model with the head of a masked language model");
   });
 
   it("says in a dry run what a masked language model adds, and that alone it takes less", () => {

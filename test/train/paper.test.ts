@@ -76,8 +76,11 @@ beforeAll(async () => {
   }
   const path = (name: string): string => join(folder, name);
   await simcse("vocab", "--corpus", path("wiki.txt"), "--output", path("t.json"), "--size", "100");
+  // Pretrained weights have the head of a masked language model.
   // prettier-ignore
-  await simcse("init", "--tokenizer", path("t.json"), "--output", path("bert-base"), "--hidden", "16", "--heads", "2", "--intermediate", "16", "--layers", "1", "--pooling", "cls");
+  await simcse("init", "--tokenizer", path("t.json"), "--output", path("untrained"), "--hidden", "16", "--heads", "2", "--intermediate", "16", "--layers", "1", "--pooling", "cls");
+  // prettier-ignore
+  await simcse("train", "--objective", "mlm", "--steps", "1", "--threads", "1", "--model", path("untrained"), "--train", path("wiki.txt"), "--output", path("bert-base"));
 });
 afterAll(() => {
   vi.restoreAllMocks();
