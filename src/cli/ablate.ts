@@ -30,7 +30,8 @@ import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { initializeWeights } from "../train/initialize.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { note, table } from "./terminal.ts";
-import { train, type TrainOptions } from "./train.ts";
+import { train } from "./train.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 export interface AblateOptions {
   readonly model: string;

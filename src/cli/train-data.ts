@@ -21,7 +21,7 @@ import { readSource, Sequences, type Source, type SourceOptions } from "../train
 import type { DistillOptions } from "../train/objective.ts";
 import { type MaskingOptions, maskingOf } from "../train/masking.ts";
 import { count, note } from "./terminal.ts";
-import type { TrainOptions } from "./train.ts";
+import type { TrainOptions } from "./train-options.ts";
 
 /** Reads and tokenizes all files, and says what became of their rows. */
 export async function readData(

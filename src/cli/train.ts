@@ -1,12 +1,11 @@
 import { join } from "node:path";
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { UsageError } from "../errors.ts";
 import { evaluatePairs } from "../evaluate/measures.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
 import { type ModelConfig, trainablePooling } from "../model/config.ts";
-import { GUESSER } from "../model/parameters.ts";
-import { foldStatic, hasWeight, loadWeights, storeWeights } from "../model/weights.ts";
+import { foldStatic, storeWeights } from "../model/weights.ts";
 import {
   type ModelFolder,
   openModel,
@@ -15,24 +14,12 @@ import {
 } from "../node/model-folder.ts";
 import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
-import { size, type Tensor } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
-import { AUGMENTATIONS } from "../train/augment.ts";
 import { BatchOrder, type Source, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
-import { initializeWeights } from "../train/initialize.ts";
-import {
-  DISTILLATIONS,
-  type DistillOptions,
-  type Objective,
-  OBJECTIVES,
-  SIMILARITIES,
-  type Similarity,
-} from "../train/objective.ts";
-import { STREAM } from "../train/random.ts";
-import { type Schedule, SCHEDULES } from "../train/schedule.ts";
-import { type Batches, TaughtBatches } from "../train/teaching.ts";
+import { loadInitial } from "../train/initialize.ts";
+import { TaughtBatches } from "../train/teaching.ts";
 import {
   type DevReport,
   isFinished,
@@ -40,7 +27,7 @@ import {
   train as runTraining,
 } from "../train/trainer.ts";
 import { applyConfigFile } from "./config-file.ts";
-import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
+import { rehearse } from "./rehearsal.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
 import {
   readAugmentation,
@@ -50,63 +37,7 @@ import {
   readTeachers,
   sentenceLengths,
 } from "./train-data.ts";
-
-export interface TrainOptions {
-  readonly model: string;
-  /** Files of rows, each with its share after a colon if it has one. */
-  readonly train?: readonly string[];
-  /** A file of text whatever its name. */
-  readonly corpus?: string;
-  readonly columns?: readonly string[];
-  readonly neighbours?: number;
-  readonly output: string;
-  readonly epochs: number;
-  readonly steps?: number;
-  readonly objective?: Objective;
-  readonly mlmWeight?: number;
-  readonly mlmProbability?: number;
-  /** Model folders. */
-  readonly teacher?: readonly string[];
-  readonly distill?: DistillOptions["kind"];
-  readonly distillWeight?: number;
-  readonly distillTemperature?: number;
-  readonly batchSize: number;
-  readonly learningRate: number;
-  readonly schedule?: Schedule;
-  readonly warmup: number;
-  readonly weightDecay: number;
-  readonly temperature: number;
-  readonly hardNegativeWeight?: number;
-  readonly symmetric?: boolean;
-  readonly similarity?: Similarity;
-  /** Beginnings of vectors that are compared too. */
-  readonly matryoshka?: readonly number[];
-  readonly hiddenDropout?: number;
-  readonly attentionDropout?: number;
-  /** False trains without any. */
-  readonly dropout?: boolean;
-  readonly fixedDropout?: boolean;
-  /** What makes the positives of one-column files differ: see `AUGMENTATIONS`. */
-  readonly augment?: string;
-  readonly maxGradientNorm: number;
-  /** See `RateOptions`. */
-  readonly layerRate?: number;
-  readonly freezeEmbeddings?: boolean;
-  readonly freezeLayers?: number;
-  readonly ema?: number;
-  readonly chunkSize?: number;
-  readonly maxLength: number;
-  readonly dev?: string;
-  readonly evalEvery?: number;
-  readonly patience?: number;
-  readonly seed: number;
-  readonly threads: number;
-  readonly checkpointEvery: number;
-  readonly resume?: boolean;
-  readonly force?: boolean;
-  /** Prints what the run would take, and writes nothing. */
-  readonly dryRun?: boolean;
-}
+import { type TrainOptions, trainCommand } from "./train-options.ts";
 
 /** Thrown when Ctrl-C ended a run after its checkpoint was written. */
 export class Interrupted extends Error {
@@ -233,7 +164,11 @@ export async function train(options: TrainOptions): Promise<RunState> {
     let from: RunState = { step: 0 };
     if (resumable && options.resume) from = await resume(output, team, run, options);
     if (from.step === 0) {
-      loadInitial(team, folder, options.seed);
+      const { weights } = team.plan.model;
+      const { tensors, weightsFile } = folder;
+      if (loadInitial(team.buffer, weights, tensors, weightsFile, options.seed)) {
+        note(`${weightsFile}: has no head of a masked language model; it begins at random`);
+      }
       await output.reset();
     }
     const trained = (): ModelFolder => ({
@@ -326,72 +261,6 @@ function guessed({ accuracy }: StepReport): string {
   return accuracy === undefined ? "" : `guessed ${(100 * accuracy).toFixed(1)} %  `;
 }
 
-/** Weights of the folder; what guesses masked tokens begins at random where the folder has no such head. */
-function loadInitial(team: Team, { tensors, weightsFile }: ModelFolder, seed: number): void {
-  const { named } = team.plan.model.weights;
-  const isAbsent = ({ name }: Tensor): boolean =>
-    name.startsWith(GUESSER) && !hasWeight(tensors, name);
-  const head = named.filter(({ name }) => name.startsWith(GUESSER));
-  const fresh = head.length > 0 && head.every(isAbsent);
-  const stored = fresh ? named.filter((tensor) => !head.includes(tensor)) : named;
-  loadWeights(team.buffer, stored, tensors, weightsFile);
-  if (!fresh) return;
-  initializeWeights(team.buffer, { named: head }, seed, STREAM.guesser);
-  note(`${weightsFile}: has no head of a masked language model; it begins at random`);
-}
-
-/** Steps of a dry run; the first also warms up. */
-const REHEARSED = 5;
-
-/** Trains a few steps, and prints what the run would take of memory and time. */
-async function rehearse(
-  run: RunOptions,
-  order: Batches,
-  folder: ModelFolder,
-  threads: number,
-): Promise<RunState> {
-  const team = await Team.start(run.step, threads);
-  try {
-    const { model } = team.plan;
-    loadInitial(team, folder, run.step.seed);
-    const ends = [performance.now()];
-    const steps = Math.min(REHEARSED, run.totalSteps);
-    const events = {
-      onStep: () => void ends.push(performance.now()),
-      onCheckpoint: async () => {},
-    };
-    const short = { ...run, totalSteps: steps, evaluation: null };
-    await runTraining(team, short, order, { step: 0 }, Infinity, events);
-    const times = ends.slice(1).map((end, i) => (end - ends[i]!) / 1000);
-    const seconds =
-      times.slice(1).toSorted((a, b) => a - b)[Math.floor((times.length - 1) / 2)] ?? times[0]!;
-    const parameters = model.first.named.reduce((sum, { shape }) => sum + size(shape), 0);
-    const averages = model.average ? parameters : 0;
-    const all = team.buffer.byteLength;
-    const megabytes = (bytes: number): string => `${(bytes / 1e6).toFixed(1)} MB`;
-    console.log(
-      table([
-        ["parameters", count(parameters)],
-        ["weights, for the whole run", megabytes(4 * parameters)],
-        ["moments of Adam, for the whole run", megabytes(8 * parameters)],
-        ...(averages > 0 ? [["their average, for the whole run", megabytes(4 * averages)]] : []),
-        ["gradients, for a step", megabytes(4 * parameters)],
-        [
-          "activations of the largest batch, for a step",
-          megabytes(all - 16 * parameters - 4 * averages),
-        ],
-        ["memory of the kernels, all of this", megabytes(all)],
-        ["steps", count(run.totalSteps)],
-        [`seconds a step, median of ${Math.max(1, steps - 1)}`, seconds.toFixed(3)],
-        ["time, without evaluations", duration(seconds * run.totalSteps)],
-      ]),
-    );
-    return { step: 0 };
-  } finally {
-    await team.close();
-  }
-}
-
 /** Trains with as many seeds, each into a folder of its own, and prints their scores: one seed says little. */
 async function sweep(options: TrainOptions, seeds: number): Promise<void> {
   if (options.dev === undefined) {
@@ -459,154 +328,16 @@ async function resume(
 }
 
 export function addTrain(program: Command): void {
-  program
-    .command("train")
-    .description("train by SimCSE: sentences (dropout the only noise), pairs, or triplets")
-    .option("--model <folder>", "model to begin with (`simcse init` makes one)")
-    .option("--output <folder>", "folder for the checkpoint, the metrics and the trained model")
-    .option(
-      "--config <file>",
-      "JSON of these options, batchSize for --batch-size; options given here win",
-    )
-    .optionsGroup("Data:")
-    .option(
-      "--train <files...>",
-      "txt, csv, tsv, jsonl (also .gz, .zst) or parquet with 1 to 3 columns; file:0.7 makes 0.7 of the batches of it",
-    )
-    .option("--corpus <file>", "text file, one sentence a line, whatever its name")
-    .option(
-      "--columns <names>",
-      "columns of all files: sentence, positive, hard negative",
-      (names) => names.split(","),
-    )
-    .option(
-      "--neighbours <k>",
-      "positives of one-column files are one of the next k sentences of the document",
-      wholeNumber(1),
-    )
-    .option(
-      "--augment <kind>",
-      `changes the positives of one-column files: ${AUGMENTATIONS.join(", ")}`,
-    )
-    .option("--max-length <n>", "tokens of a sentence, specials included", wholeNumber(3), 32)
-    .optionsGroup("Objective:")
-    .addOption(
-      new Option(
-        "--objective <name>",
-        "compare sentences, only guess masked tokens (mlm: pre-training), or only learn from --teacher (distill)",
-      )
-        .choices(OBJECTIVES)
-        .default("contrastive"),
-    )
-    .option(
-      "--mlm-weight <weight>",
-      "guess masked tokens too, of copies: weight of this loss beside the other (the paper's λ)",
-      numberBetween(0, 100),
-    )
-    .option("--mlm-probability <p>", "of a token to be masked (0.15)", numberBetween(0.001, 0.9))
-    .option("--batch-size <n>", "rows of a batch", wholeNumber(2), 64)
-    .option("--temperature <tau>", "τ of the loss", numberBetween(1e-4, 100), 0.05)
-    .option(
-      "--hard-negative-weight <log>",
-      "added to the logit of an anchor's own hard negative: the log of the paper's α",
-      numberBetween(-100, 100),
-      0,
-    )
-    .option("--symmetric", "the mean of the loss from sentences to positives and back")
-    .addOption(
-      new Option("--similarity <name>", "what is compared: cosines, or inner products")
-        .choices(SIMILARITIES)
-        .default("cos"),
-    )
-    .option(
-      "--matryoshka <dimensions>",
-      "vectors that serve when cut short, too: the mean of the loss over these beginnings (64,128) and the whole",
-      (text) => text.split(",").map(wholeNumber(4)),
-    )
-    .option(
-      "--teacher <folders...>",
-      "models to learn from too, of any kind; of several the mean cosines count",
-    )
-    .addOption(
-      new Option(
-        "--distill <what>",
-        "what is learned: the teachers' similarities within the batch, or one's vectors (similarity)",
-      ).choices(DISTILLATIONS),
-    )
-    .option("--distill-weight <weight>", "of this loss beside the other (1)", numberBetween(0, 1e6))
-    .option(
-      "--distill-temperature <tau>",
-      "τ of the distributions of similarities (0.05)",
-      numberBetween(1e-4, 100),
-    )
-    .option("--hidden-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
-    .option("--attention-dropout <rate>", "instead of the model's", numberBetween(0, 0.99))
-    .option("--no-dropout", "train without any")
-    .option("--fixed-dropout", "the same masks for a sentence and its positive (an ablation)")
-    .optionsGroup("Optimizer:")
-    .option("--epochs <n>", "passes over the data", numberBetween(0, 10_000), 1)
-    .option("--steps <n>", "steps, instead of epochs", wholeNumber(1))
-    .option("--learning-rate <rate>", "peak learning rate", numberBetween(0, 10), 3e-5)
-    .addOption(
-      new Option("--schedule <name>", "of the learning rate, after the warm-up")
-        .choices(SCHEDULES)
-        .default("linear"),
-    )
-    .option(
-      "--warmup <share>",
-      "share of the steps in which the rate rises",
-      numberBetween(0, 1),
-      0,
-    )
-    .option("--weight-decay <rate>", "AdamW's weight decay of matrices", numberBetween(0, 1), 0)
-    .option(
-      "--max-gradient-norm <norm>",
-      "clip gradients to this norm; 0 does not",
-      numberBetween(0, 1e9),
-      1,
-    )
-    .option(
-      "--layer-rate <factor>",
-      "learning rate of a layer, as a share of that of the layer above it; embeddings are lowest",
-      numberBetween(0, 1),
-    )
-    .option("--freeze-embeddings", "do not train the embeddings")
-    .option("--freeze-layers <n>", "do not train the n lowest layers", wholeNumber(1))
-    .option(
-      "--ema <decay>",
-      "keep an exponential moving average of the weights, which is evaluated and written: 0.999",
-      numberBetween(0, 0.999999),
-    )
-    .option(
-      "--chunk-size <n>",
-      "sentences encoded at a time, each twice: large batches in little memory, same result",
-      wholeNumber(1),
-    )
-    .optionsGroup("Evaluation:")
-    .option("--dev <file>", "graded pairs (score, sentence, sentence; tabs): the best weights stay")
-    .option("--eval-every <n>", "steps between evaluations (250)", wholeNumber(1))
-    .option("--patience <n>", "end after n evaluations without a better score", wholeNumber(1))
-    .optionsGroup("Run:")
-    .option("--seed <n>", "seed of data order and dropout", wholeNumber(0), 42)
-    .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)
-    .option("--checkpoint-every <n>", "steps between checkpoints", wholeNumber(1), 250)
-    .option("--resume", "continue the run in --output, if there is one")
-    .option(
-      "--force",
-      "begin anew if --output holds a run (with --resume: only one that cannot be continued)",
-    )
-    .option("--dry-run", "print parameters, memory and time; write nothing")
-    .option("--seeds <n>", "train with n seeds, from --seed on; mean and deviation", wholeNumber(2))
-    .action(async (_: unknown, command: Command) => {
-      const { config } = command.opts<{ config?: string }>();
-      if (config !== undefined) await applyConfigFile(command, config);
-      const { seeds, ...options } = command.opts<TrainOptions & { seeds?: number }>();
-      for (const name of ["model", "output"] as const) {
-        if (options[name] === undefined) {
-          throw new UsageError(`expected --${name} <folder>, or ${name} in --config <file>`);
-        }
+  trainCommand(program).action(async (_: unknown, command: Command) => {
+    const { config } = command.opts<{ config?: string }>();
+    if (config !== undefined) await applyConfigFile(command, config);
+    const { seeds, ...options } = command.opts<TrainOptions & { seeds?: number }>();
+    for (const name of ["model", "output"] as const) {
+      if (options[name] === undefined) {
+        throw new UsageError(`expected --${name} <folder>, or ${name} in --config <file>`);
       }
-      if (seeds !== undefined && !options.dryRun) await sweep(options, seeds);
-      else await train(options);
-    });
+    }
+    if (seeds !== undefined && !options.dryRun) await sweep(options, seeds);
+    else await train(options);
+  });
 }

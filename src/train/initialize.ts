@@ -1,5 +1,7 @@
-import type { Parameters, ParameterSet } from "../model/parameters.ts";
+import type { SafetensorsTensor } from "../files/safetensors.ts";
+import { GUESSER, type Parameters, type ParameterSet } from "../model/parameters.ts";
 import type { StaticParameters } from "../model/static.ts";
+import { hasWeight, loadWeights } from "../model/weights.ts";
 import { size, type Tensor } from "../runtime/arena.ts";
 import { RandomStream, STREAM } from "./random.ts";
 
@@ -77,4 +79,23 @@ export function beginAsStatic(
     floats(downWeight).fill(0);
   }
   floats(layers.at(-1)!.outputBeta).forEach((_, j, beta) => (beta[j] = -sign(j)));
+}
+
+/**
+ * The weights of a model file; a head that guesses masked tokens begins at random where the file has none, and the result says
+ * whether it did.
+ * @throws FormatError as `loadWeights` does
+ */
+export function loadInitial(
+  buffer: ArrayBufferLike,
+  { named }: ParameterSet,
+  tensors: ReadonlyMap<string, SafetensorsTensor>,
+  file: string,
+  seed: number,
+): boolean {
+  const head = named.filter(({ name }) => name.startsWith(GUESSER));
+  const begins = head.length > 0 && !head.some(({ name }) => hasWeight(tensors, name));
+  loadWeights(buffer, begins ? named.filter((w) => !head.includes(w)) : named, tensors, file);
+  if (begins) initializeWeights(buffer, { named: head }, seed, STREAM.guesser);
+  return begins;
 }
