@@ -16,7 +16,8 @@
  *   queries dQueries [sequences, hidden]    qkv dqkv are kv dkv [tokens, 2 · hidden]
  *   O dO [sequences, hidden]    logSumExp [heads, sequences]
  */
-import { RANK_SCRATCH, multiplyAlone, packAlone, packedBytes } from "./gemm";
+import { RANK_SCRATCH, multiplyAlone } from "./gemm";
+import { packAlone, packedBytes } from "./pack";
 import { exp4, expShifted8, log4 } from "./math";
 import { dropThreshold, keepMask, keepScale, originRow, philox } from "./random";
 import { Exact, Fused, fma, maxLanes, sumLanes } from "./simd";

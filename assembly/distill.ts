@@ -23,6 +23,7 @@ import {
   logSumExpRow,
   MASKED,
   normalizeBackward,
+  scaleRow,
   similarities,
   similaritiesBackward,
   storeUpTo,
@@ -73,12 +74,8 @@ export function distillForward(
   for (let i = begin(rows), last = end(rows); i < last; i++) {
     const student = s + ((i * cols) << 2);
     const teacher = p + ((i * cols) << 2);
-    for (let j: usize = 0; j < cols; j += 4) {
-      const at = j << 2;
-      const n = cols - j;
-      storeUpTo(student + at, f32x4.mul(loadUpTo(student + at, n), inverse), n);
-      storeUpTo(teacher + at, f32x4.mul(loadUpTo(teacher + at, n), inverse), n);
-    }
+    scaleRow(student, cols, inverse);
+    scaleRow(teacher, cols, inverse);
     const id = load<i32>(anchorIds + (i << 2));
     for (let j: usize = 0; j < cols << 2; j += 4) {
       if (load<i32>(keyIds + j) != id) continue;

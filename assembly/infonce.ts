@@ -17,6 +17,7 @@ import {
   loadUpTo,
   logSumExpRow,
   MASKED,
+  scaleRow,
   similarities,
   similaritiesBackward,
   storeUpTo,
@@ -52,10 +53,7 @@ export function infoNceForward(
   const inverse = f32x4.splat(<f32>1 / temperature);
   for (let i = begin(rows), last = end(rows); i < last; i++) {
     const row = logits + ((i * cols) << 2);
-    for (let j: usize = 0; j < cols; j += 4) {
-      const at = row + (j << 2);
-      storeUpTo(at, f32x4.mul(loadUpTo(at, cols - j), inverse), cols - j);
-    }
+    scaleRow(row, cols, inverse);
     if (cols > rows) {
       const own = row + ((rows + i) << 2);
       store<f32>(own, load<f32>(own) + hardNegativeWeight);

@@ -8,7 +8,8 @@
  *   form: of GELU, as in `activation.ts`
  *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
  */
-import { multiplyTogether, packedBytes, packTogether } from "./gemm";
+import { multiplyTogether } from "./gemm";
+import { packedBytes, packTogether } from "./pack";
 import { Fused } from "./simd";
 import { barrier, begin, end } from "./team";
 

@@ -11,7 +11,8 @@
  * The vocabulary passes in blocks, so that no [rows, vocab] matrix exists: forward keeps a running log Σ exp, backward makes the
  * logits of each block again.
  */
-import { multiplyTogether, packedBytes, packTogether } from "./gemm";
+import { multiplyTogether } from "./gemm";
+import { packedBytes, packTogether } from "./pack";
 import { exp4 } from "./math";
 import { Fused, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";

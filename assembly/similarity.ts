@@ -6,7 +6,8 @@
  *   a [rows, dimension]    k [cols, dimension]    s [rows, cols]    dimension % 4 == 0
  *   scratch: `packedBytes` of the largest operand, then `RANK_SCRATCH` for each rank
  */
-import { multiplyTogether, packTogether, packedBytes } from "./gemm";
+import { multiplyTogether } from "./gemm";
+import { packedBytes, packTogether } from "./pack";
 import { exp4, log4 } from "./math";
 import { normalizeForward } from "./pooling";
 import { Exact, Fused, maxLanes, mulAdd, sumLanes } from "./simd";
@@ -33,6 +34,14 @@ export function storeUpTo(address: usize, v: v128, count: usize): void {
   store<f32>(address, f32x4.extract_lane(v, 0));
   if (count > 1) store<f32>(address, f32x4.extract_lane(v, 1), 4);
   if (count > 2) store<f32>(address, f32x4.extract_lane(v, 2), 8);
+}
+
+/** Scales a row of any length in place. */
+export function scaleRow(row: usize, cols: usize, factor: v128): void {
+  for (let j: usize = 0; j < cols; j += 4) {
+    const at = row + (j << 2);
+    storeUpTo(at, f32x4.mul(loadUpTo(at, cols - j), factor), cols - j);
+  }
 }
 
 /** log Σ exp of a row of any length. */

@@ -12,25 +12,19 @@ import {
   type AblationName,
   ABLATIONS,
 } from "../evaluate/ablations.ts";
-import { evaluatePairs } from "../evaluate/measures.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256Hex } from "../files/checksum.ts";
 import { planParameters } from "../model/parameters.ts";
 import { storeWeights } from "../model/weights.ts";
 import { writeFileAtomic } from "../node/files.ts";
-import {
-  type ModelFolder,
-  openModel,
-  readModelFolder,
-  writeModelFolder,
-} from "../node/model-folder.ts";
+import { type ModelFolder, readModelFolder, writeModelFolder } from "../node/model-folder.ts";
 import { readPairs } from "../node/pairs-file.ts";
 import { Arena } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { initializeWeights } from "../train/initialize.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { note, table } from "./terminal.ts";
-import { train } from "./train.ts";
+import { scoreWeights, train } from "./train.ts";
 import type { TrainOptions } from "./train-options.ts";
 
 export interface AblateOptions {
@@ -170,12 +164,11 @@ async function scoreOf(
   });
   const trained = await readModelFolder(run);
   const scored = headInTrainingOnly ? withPooling(trained, "cls_before_pooler") : trained;
-  const encoder = await openModel(scored, new Tokenizer(scored.tokenizerJson));
-  const report = await evaluatePairs(pairs, async (texts) => encoder.encode(texts), {
-    samples: 1,
-    most: 1000,
-  });
-  const { spearman, alignment, uniformity } = report;
+  const { spearman, alignment, uniformity } = await scoreWeights(
+    scored,
+    new Tokenizer(scored.tokenizerJson),
+    pairs,
+  );
   const result = { spearman, alignment, uniformity, settings: JSON.parse(description) as unknown };
   await writeFileAtomic(file, new TextEncoder().encode(`${JSON.stringify(result, null, 2)}\n`));
   await rm(run, { recursive: true });

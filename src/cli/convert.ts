@@ -1,6 +1,6 @@
 import type { Command } from "commander";
 import { UsageError } from "../errors.ts";
-import { planInference } from "../model/inference.ts";
+import { planInference } from "../model/inference-weights.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import { readModelFolder, writeModelFolder } from "../node/model-folder.ts";
 import { Arena } from "../runtime/arena.ts";

@@ -1,5 +1,5 @@
 import type { Command } from "commander";
-import { planInference } from "../model/inference.ts";
+import { planInference } from "../model/inference-weights.ts";
 import { planEncoders } from "../model/sentence-encoder.ts";
 import { readModelFolder } from "../node/model-folder.ts";
 import { Arena, size, type Tensor } from "../runtime/arena.ts";

@@ -1,13 +1,14 @@
 /** What `simcse train` reads before it trains: rows, graded pairs, synonyms. */
 import { FormatError, UsageError } from "../errors.ts";
-import { type GradedPair, parsePairs } from "../evaluate/pairs.ts";
+import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256Hex, sha256HexOfParts } from "../files/checksum.ts";
-import { GUESSER } from "../model/parameters.ts";
+import { MLM_HEAD } from "../model/parameters.ts";
 import { hasWeight } from "../model/weights.ts";
-import { WordGuesser } from "../model/word-guesser.ts";
+import { FillMask } from "../model/fill-mask.ts";
 import { compileKernels } from "../node/binaries.ts";
 import { readFileOr } from "../node/files.ts";
 import type { ModelFolder } from "../node/model-folder.ts";
+import { readPairs } from "../node/pairs-file.ts";
 import { openRows, openText } from "../node/rows.ts";
 import { Teachers } from "../node/teachers.ts";
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -87,9 +88,8 @@ export async function readDev({
     if (evalEvery === undefined && patience === undefined) return null;
     throw new UsageError("--eval-every and --patience need graded pairs; give --dev <file>");
   }
-  const bytes = await readFileOr(dev, "graded sentence pairs");
-  const { pairs } = parsePairs(new TextDecoder().decode(bytes), dev);
-  return { pairs, sha256: await sha256Hex(bytes) };
+  const { pairs } = await readPairs(dev);
+  return { pairs, sha256: await sha256Hex(await readFileOr(dev, "graded sentence pairs")) };
 }
 
 /** How many different sentences have i tokens. */
@@ -116,7 +116,7 @@ export async function readAugmentation(
   }
   if (spec.kind === "mlm") {
     const { config, tensors, weightsFile } = folder;
-    if (config.table || !hasWeight(tensors, `${GUESSER}bias`)) {
+    if (config.table || !hasWeight(tensors, `${MLM_HEAD}bias`)) {
       throw new UsageError(
         `--augment ${augment}: expected a --model with the head of a masked language model, found none in ${weightsFile}; ` +
           `--objective mlm makes one, mask:${spec.percent} needs none`,
@@ -124,15 +124,8 @@ export async function readAugmentation(
     }
     const module = await compileKernels("node");
     const { special: banned } = maskingOf(tokenizer, spec.percent / 100);
-    const guesser = new WordGuesser(
-      module,
-      config.encoder,
-      tensors,
-      weightsFile,
-      maxLength,
-      banned,
-    );
-    const fill = guesser.fill.bind(guesser);
+    const filler = new FillMask(module, config.encoder, tensors, weightsFile, maxLength, banned);
+    const fill = filler.fill.bind(filler);
     return {
       augmentation: planAugmentation(spec, tokenizer, maxLength, { fill }),
       name: `${augment}:${await sha256HexOfParts([...tensors.values()].map(({ data }) => data))}`,

@@ -3,6 +3,7 @@ import type { Command } from "commander";
 import { UsageError } from "../errors.ts";
 import { evaluatePairs } from "../evaluate/measures.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
+import { deviation, mean } from "../evaluate/statistics.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
 import { type ModelConfig, trainablePooling } from "../model/config.ts";
 import { foldStatic, storeWeights } from "../model/weights.ts";
@@ -204,7 +205,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       },
       onCheckpoint: (state: RunState) => output.save(team, run, state),
       async onEvaluation(step: number): Promise<DevReport> {
-        const report = { step, ...(await evaluate(trained(), tokenizer, dev!.pairs)) };
+        const report = { step, ...(await scoreWeights(trained(), tokenizer, dev!.pairs)) };
         output.record(report);
         progress.end();
         note(
@@ -276,10 +277,8 @@ async function sweep(options: TrainOptions, seeds: number): Promise<void> {
     scores.push(best.score);
     rows.push([String(seed), String(best.step), best.score.toFixed(2)]);
   }
-  const mean = scores.reduce((sum, score) => sum + score, 0) / scores.length;
-  const squares = scores.reduce((sum, score) => sum + (score - mean) ** 2, 0);
-  const deviation = Math.sqrt(squares / (scores.length - 1));
-  rows.push(["mean", "", mean.toFixed(2)], ["standard deviation", "", deviation.toFixed(2)]);
+  rows.push(["mean", "", mean(scores).toFixed(2)]);
+  rows.push(["standard deviation", "", deviation(scores).toFixed(2)]);
   console.log(table(rows));
 }
 
@@ -296,7 +295,7 @@ function withDropout(
 }
 
 /** Scores weights with the kernels that will serve them. */
-async function evaluate(
+export async function scoreWeights(
   folder: ModelFolder,
   tokenizer: Tokenizer,
   pairs: readonly GradedPair[],

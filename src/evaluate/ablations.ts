@@ -1,5 +1,6 @@
 /** The ablations of the SimCSE paper (Gao et al. 2021): STS-B dev, BERT-base. One row of each is what the others are changes of. */
 import type { Similarity } from "../train/objective.ts";
+import { deviation, mean } from "./statistics.ts";
 
 /** What a row changes of a run; the rest is as the paper's run of its kind, or as the command says. */
 export interface AblationChange {
@@ -207,14 +208,4 @@ export function ablationEffect(
             ? "same"
             : "opposite",
   };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
-}
-
-function deviation(values: readonly number[]): number {
-  const center = mean(values);
-  const squares = values.reduce((sum, value) => sum + (value - center) ** 2, 0);
-  return Math.sqrt(squares / (values.length - 1));
 }

@@ -191,3 +191,15 @@ function expectPaired(x: ArrayLike<number>, y: ArrayLike<number>): void {
     );
   }
 }
+
+/** The arithmetic mean; NaN of no values. */
+export function mean(values: readonly number[]): number {
+  return values.reduce((sum, value) => sum + value, 0) / values.length;
+}
+
+/** The standard deviation of a sample; NaN of one value. */
+export function deviation(values: readonly number[]): number {
+  const center = mean(values);
+  const squares = values.reduce((sum, value) => sum + (value - center) ** 2, 0);
+  return Math.sqrt(squares / (values.length - 1));
+}

@@ -6,6 +6,7 @@ import { FormatError } from "../errors.ts";
 import { permutation, RandomStream, STREAM } from "../train/random.ts";
 import type { Classifier, Examples } from "./classifier.ts";
 import { numberedLines } from "./pairs.ts";
+import { mean } from "./statistics.ts";
 
 export const TRANSFER_TASKS = ["MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"] as const;
 /** Entailment by the same protocol; SentEval has it, the paper's average does not. */
@@ -121,10 +122,6 @@ function pick({ rows, labels }: Examples, indices: Uint32Array): Examples {
     rows: Array.from(indices, (i) => rows[i]!),
     labels: Array.from(indices, (i) => labels[i]!),
   };
-}
-
-function mean(values: readonly number[]): number {
-  return values.reduce((sum, value) => sum + value, 0) / values.length;
 }
 
 /** What a classifier sees of an example: the vector of its text, or |u - v| and u · v of those of a pair. */

@@ -6,7 +6,7 @@ import { FormatError } from "../errors.ts";
 import type { SafetensorsTensor } from "../files/safetensors.ts";
 import { Arena, ARENA_BASE, type ElementType, size, type Tensor } from "../runtime/arena.ts";
 import type { ModelConfig } from "./config.ts";
-import { planInference } from "./inference.ts";
+import { planInference } from "./inference-weights.ts";
 import { loadWeights } from "./weights.ts";
 
 /** Where a tensor lies in an image. */

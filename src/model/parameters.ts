@@ -53,11 +53,11 @@ export interface Parameters extends ParameterSet {
   /** Linear + tanh on the first token, BERT's pooler; absent when nothing uses it. */
   readonly head: { readonly weight: Tensor; readonly bias: Tensor } | undefined;
   /** What guesses masked tokens, with the word table as decoder; absent when nothing uses it. */
-  readonly guesser: Guesser | undefined;
+  readonly mlmHead: MlmHead | undefined;
 }
 
 /** BERT's head of a masked language model: dense, GELU, layer norm, and a bias for each word. */
-export interface Guesser {
+export interface MlmHead {
   readonly weight: Tensor; // [hidden, hidden]
   readonly bias: Tensor;
   readonly gamma: Tensor;
@@ -65,15 +65,15 @@ export interface Guesser {
   readonly wordBias: Tensor; // [vocab]
 }
 
-/** What the names of a guesser's tensors begin with. */
-export const GUESSER = "cls.predictions.";
+/** What the names of its tensors begin with. */
+export const MLM_HEAD = "cls.predictions.";
 
 /** Lays out all parameters: the table, then what else decays, then the others. The layout is a function of `config` and the heads. */
 export function planParameters(
   arena: Arena,
   config: EncoderConfig,
   head: boolean,
-  { prefix = "", guesser = false }: { prefix?: string; guesser?: boolean } = {},
+  { prefix = "", mlmHead = false }: { prefix?: string; mlmHead?: boolean } = {},
 ): Parameters {
   const { hiddenSize: hidden, intermediateSize: intermediate } = config;
   const named: Tensor[] = [];
@@ -107,7 +107,7 @@ export function planParameters(
     downWeight: plan(`${layer}.output.dense.weight`, hidden, intermediate),
   }));
   const headWeight = head ? plan("pooler.dense.weight", hidden, hidden) : undefined;
-  const transform = guesser ? plan(`${GUESSER}transform.dense.weight`, hidden, hidden) : undefined;
+  const transform = mlmHead ? plan(`${MLM_HEAD}transform.dense.weight`, hidden, hidden) : undefined;
 
   const middle = arena.top;
   const gamma = plan("embeddings.LayerNorm.weight", hidden);
@@ -124,12 +124,12 @@ export function planParameters(
     outputBeta: plan(`${names[n]}.output.LayerNorm.bias`, hidden),
   }));
   const headBias = head ? plan("pooler.dense.bias", hidden) : undefined;
-  const guesses = transform && {
+  const mlm = transform && {
     weight: transform,
-    bias: plan(`${GUESSER}transform.dense.bias`, hidden),
-    gamma: plan(`${GUESSER}transform.LayerNorm.weight`, hidden),
-    beta: plan(`${GUESSER}transform.LayerNorm.bias`, hidden),
-    wordBias: plan(`${GUESSER}bias`, config.vocabSize),
+    bias: plan(`${MLM_HEAD}transform.dense.bias`, hidden),
+    gamma: plan(`${MLM_HEAD}transform.LayerNorm.weight`, hidden),
+    beta: plan(`${MLM_HEAD}transform.LayerNorm.bias`, hidden),
+    wordBias: plan(`${MLM_HEAD}bias`, config.vocabSize),
   };
   const end = arena.top;
 
@@ -141,7 +141,7 @@ export function planParameters(
     beta,
     layers,
     head: headWeight && headBias ? { weight: headWeight, bias: headBias } : undefined,
-    guesser: guesses,
+    mlmHead: mlm,
     named,
     // Gaps of alignment inside a region hold zeros, gradients of zero and moments of zero: AdamW leaves them so.
     decayed: { ptr: start, count: (middle - start) / 4 },

@@ -4,14 +4,8 @@ import { instantiate } from "../runtime/instantiate.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
 import { type Batch, type BatchLimits, planBatch, writeBatch } from "./batch.ts";
 import { type ModelConfig, sizesOf } from "./config.ts";
-import {
-  encode,
-  type InferenceBuffers,
-  type InferenceModel,
-  packWeights,
-  planInferenceBuffers,
-  planInference,
-} from "./inference.ts";
+import { encode, type InferenceBuffers, packWeights, planInferenceBuffers } from "./inference.ts";
+import { type InferenceModel, planInference } from "./inference-weights.ts";
 import { loadWeights } from "./weights.ts";
 
 /** Tokens of a batch: enough to keep the products busy, few enough for their activations to stay near the caches. */

@@ -11,7 +11,7 @@ import { EncoderPool } from "./pool.ts";
 /** Vectors of all sentences are kept where they need no more than this. */
 const KEPT_BYTES = 2 ** 29;
 
-interface Class {
+interface TeacherModel {
   readonly model: SentenceModel;
   /** Sentences as tokens of this model, and which of them a number means. */
   readonly texts: Sequences;
@@ -22,11 +22,11 @@ export class Teachers implements Teacher {
   readonly dimension: number;
   /** Of their weights and settings, in order. */
   readonly sha256: string;
-  readonly #classes: readonly Class[];
+  readonly #models: readonly TeacherModel[];
   #kept: { readonly vectors: Float32Array; readonly known: Uint8Array } | undefined;
 
   private constructor(models: readonly SentenceModel[], sha256: string) {
-    this.#classes = models.map((model) => ({ model, texts: new Sequences(), numbers: [] }));
+    this.#models = models.map((model) => ({ model, texts: new Sequences(), numbers: [] }));
     this.dimension = models.reduce((sum, model) => sum + model.dimension, 0);
     this.sha256 = sha256;
   }
@@ -51,7 +51,7 @@ export class Teachers implements Teacher {
 
   /** Takes note of the next sentence, whose number is how many came before it. */
   add(text: string): void {
-    for (const { model, texts, numbers } of this.#classes) {
+    for (const { model, texts, numbers } of this.#models) {
       numbers.push(texts.add(model.tokenize(text)));
     }
   }
@@ -67,9 +67,9 @@ export class Teachers implements Teacher {
     const absent = [...new Set(Array.from(numbers))].filter((number) => !known?.[number]);
     const fresh = new Map(absent.map((number, i) => [number, i]));
     const found = new Float32Array(absent.length * dimension);
-    const share = 1 / Math.sqrt(this.#classes.length);
+    const share = 1 / Math.sqrt(this.#models.length);
     let column = 0;
-    for (const { model, texts, numbers: own } of this.#classes) {
+    for (const { model, texts, numbers: own } of this.#models) {
       const ids = absent.map((number) => texts.get(own[number]!));
       // A text without tokens has none to hand over; as a string it is what it is.
       const rows = await model.encode(ids.map((tokens) => (tokens.length > 0 ? tokens : "")));
@@ -98,7 +98,7 @@ export class Teachers implements Teacher {
 
   /** The place of kept vectors, if there are few enough sentences. */
   #keep(): { vectors?: Float32Array; known?: Uint8Array } {
-    const sentences = this.#classes[0]!.numbers.length;
+    const sentences = this.#models[0]!.numbers.length;
     if (4 * sentences * this.dimension > KEPT_BYTES) return {};
     return (this.#kept ??= {
       vectors: new Float32Array(sentences * this.dimension),
@@ -108,6 +108,6 @@ export class Teachers implements Teacher {
 
   /** Ends their threads. */
   async close(): Promise<void> {
-    await Promise.all(this.#classes.map(({ model }) => model.close()));
+    await Promise.all(this.#models.map(({ model }) => model.close()));
   }
 }

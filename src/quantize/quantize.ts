@@ -1,6 +1,6 @@
 import type { SafetensorsTensor } from "../files/safetensors.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { type EncoderWeights, type Linear, planInference } from "../model/inference.ts";
+import { type EncoderWeights, type Linear, planInference } from "../model/inference-weights.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import { Arena, size, type Tensor } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";

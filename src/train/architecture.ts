@@ -13,7 +13,7 @@ import {
   poolBackward,
   poolForward,
 } from "../model/encoder.ts";
-import { guess, type Guesses, planGuesser } from "../model/guesser.ts";
+import { mlmHeadStep, type MaskedTokens, planMlmHead } from "../model/mlm-head.ts";
 import { type ParameterSet, planParameters } from "../model/parameters.ts";
 import { planStatic, staticBackward, staticForward } from "../model/static.ts";
 import type { Arena, Tensor } from "../runtime/arena.ts";
@@ -43,13 +43,18 @@ export interface Architecture {
     key: DropoutKey,
   ): void;
   /** Guesses masked tokens of a chunk, part after part, and adds to the gradients; absent where nothing is guessed. */
-  readonly guess?: (k: Kernels, chunk: MaskedChunk, size: BatchSize, key: DropoutKey) => void;
+  readonly predictMasked?: (
+    k: Kernels,
+    chunk: MaskedChunk,
+    size: BatchSize,
+    key: DropoutKey,
+  ) => void;
 }
 
 /** Masked copies of sentences, and what is to be guessed of them. */
 export interface MaskedChunk {
   readonly batch: Batch;
-  readonly parts: readonly (Guesses & {
+  readonly parts: readonly (MaskedTokens & {
     readonly loss: Pointer; // [2]
     /** Of its gradient. */
     readonly scale: number;
@@ -109,7 +114,7 @@ function planEncoder(
     (prefix) =>
       planParameters(arena, encoder, pooling === "cls", {
         prefix,
-        guesser: mlmWeight !== undefined,
+        mlmHead: mlmWeight !== undefined,
       }),
     averageDecay,
   );
@@ -118,7 +123,7 @@ function planEncoder(
   const activations = (kind: Pooling) => () => planActivations(arena, encoder, limits, kind, ranks);
   const kinds: Pooling[] = mlmWeight === undefined ? [pooling] : [pooling, "avg"];
   const [a, whole] = arena.overlay(...kinds.map(activations)) as [Activations, Activations?];
-  const guesser = whole && planGuesser(arena, encoder, ranks);
+  const mlmHead = whole && planMlmHead(arena, encoder, ranks);
   return {
     ...sets,
     served: (sets.average ?? sets.weights).named,
@@ -132,13 +137,13 @@ function planEncoder(
       encoderBackward(k, encoder, p, g, a, batch, size, maxLength, key);
     },
     ...(whole &&
-      guesser && {
-        guess(k, { batch, parts }, size, key) {
+      mlmHead && {
+        predictMasked(k, { batch, parts }, size, key) {
           const x = encoderForward(k, encoder, p, whole, batch, size, maxLength, key);
           const dx = whole.dOutput.ptr;
           k.zero(dx, 4 * size.tokens * hidden);
           for (const part of parts) {
-            guess(k, encoder, p, g, guesser, part.loss, dx, x.ptr, part, part.scale);
+            mlmHeadStep(k, encoder, p, g, mlmHead, part.loss, dx, x.ptr, part, part.scale);
           }
           encoderBackward(k, encoder, p, g, whole, batch, size, maxLength, key);
         },

@@ -1,5 +1,5 @@
 import type { SafetensorsTensor } from "../files/safetensors.ts";
-import { GUESSER, type Parameters, type ParameterSet } from "../model/parameters.ts";
+import { MLM_HEAD, type Parameters, type ParameterSet } from "../model/parameters.ts";
 import type { StaticParameters } from "../model/static.ts";
 import { hasWeight, loadWeights } from "../model/weights.ts";
 import { size, type Tensor } from "../runtime/arena.ts";
@@ -93,9 +93,9 @@ export function loadInitial(
   file: string,
   seed: number,
 ): boolean {
-  const head = named.filter(({ name }) => name.startsWith(GUESSER));
+  const head = named.filter(({ name }) => name.startsWith(MLM_HEAD));
   const begins = head.length > 0 && !head.some(({ name }) => hasWeight(tensors, name));
   loadWeights(buffer, begins ? named.filter((w) => !head.includes(w)) : named, tensors, file);
-  if (begins) initializeWeights(buffer, { named: head }, seed, STREAM.guesser);
+  if (begins) initializeWeights(buffer, { named: head }, seed, STREAM.mlmHead);
   return begins;
 }

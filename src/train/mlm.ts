@@ -3,7 +3,7 @@
  * is the mean over all masked tokens of the batch, however it is cut.
  */
 import { type Batch, type BatchLimits, planBatch } from "../model/batch.ts";
-import { GUESSES } from "../model/guesser.ts";
+import { MASKED_AT_ONCE } from "../model/mlm-head.ts";
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { MaskedChunk } from "./architecture.ts";
 import { type Chunk, chunkOffsets, readChunks, writeChunks } from "./chunks.ts";
@@ -34,7 +34,7 @@ export function planMasked(
     places: arena.reserve("masked.places", "I32", [tokens]),
     labels: arena.reserve("masked.labels", "I32", [tokens]),
     counts: arena.reserve("masked.counts", "I32", [1 + chunks]),
-    losses: arena.tensor("masked.losses", Math.ceil(tokens / GUESSES) + chunks, 2),
+    losses: arena.tensor("masked.losses", Math.ceil(tokens / MASKED_AT_ONCE) + chunks, 2),
     weight,
   };
 }
@@ -79,7 +79,7 @@ export function readMasked(
   return readChunks(buffer, plan.batch, limits, sequences).map((chunk, c) => {
     const parts: MaskedChunk["parts"][number][] = [];
     for (const end = at + counts[c]!; at < end; loss += 8) {
-      const count = Math.min(GUESSES, end - at);
+      const count = Math.min(MASKED_AT_ONCE, end - at);
       const [places, labels] = [plan.places.ptr + 4 * at, plan.labels.ptr + 4 * at];
       parts.push({ places, labels, count, loss, scale: (weight * count) / total });
       at += count;

@@ -124,6 +124,17 @@ export function planObjective(
   };
 }
 
+/** Vectors of a dimension that are compared: where they are, where their gradient goes, and their loss. */
+interface Comparison {
+  readonly loss: number;
+  readonly dVectors: Tensor;
+  /** [rows · columns, dimension], the anchors first. */
+  readonly vectors: Tensor;
+  readonly rows: number;
+  readonly columns: number;
+  readonly dimension: number;
+}
+
 /** Overwrites the gradient of `vectors` [rows · columns, hidden], and leaves a loss for each dimension. */
 export function compare(
   k: Kernels,
@@ -137,7 +148,10 @@ export function compare(
   const { dimensions, beginning, part, loss, taught } = plan;
   const { objective = "contrastive", distill } = options;
   const hidden = dimensions.at(-1)!;
-  if (!part) return infoNce(k, plan, options, loss.ptr, dVectors, vectors, rows, columns, hidden);
+  if (!part) {
+    const all = { loss: loss.ptr, dVectors, vectors, rows, columns, dimension: hidden };
+    return infoNce(k, plan, options, all);
+  }
   const sequences = rows * columns;
   const share = 1 / dimensions.length;
   k.zero(dVectors.ptr, 4 * sequences * hidden);
@@ -148,13 +162,13 @@ export function compare(
     if (x !== vectors) {
       k.copyColumns(x.ptr, vectors.ptr, sequences, dimension, dimension, hidden);
     }
+    const own = { dVectors: part, vectors: x, rows, columns, dimension };
     if (objective === "contrastive") {
-      infoNce(k, plan, options, loss.ptr + 4 * i, part, x, rows, columns, dimension);
+      infoNce(k, plan, options, { loss: loss.ptr + 4 * i, ...own });
       add(share);
     }
     if (distill?.kind === "similarity") {
-      const at = taught!.losses.ptr + 4 * i;
-      learnSimilarities(k, plan, distill, at, part, x, rows, columns, dimension);
+      learnSimilarities(k, plan, distill, { loss: taught!.losses.ptr + 4 * i, ...own });
       add(share * distill.weight);
     }
   });
@@ -168,23 +182,21 @@ export function compare(
   }
 }
 
-/** One loss of vectors of `dimension` numbers, the anchors first, and their gradient. */
+/** Where the keys begin in a matrix of `width` columns, after so many anchors. */
+const keysAfter = (rows: number) => (tensor: Tensor, width: number) =>
+  tensor.ptr + 4 * rows * width;
+
+/** InfoNCE, and its gradient. */
 function infoNce(
   k: Kernels,
   plan: ObjectivePlan,
   { temperature, hardNegativeWeight, symmetric, similarity }: ObjectiveOptions,
-  loss: number,
-  dVectors: Tensor,
-  vectors: Tensor,
-  rows: number,
-  columns: number,
-  dimension: number,
+  { loss, dVectors, vectors, rows, columns, dimension }: Comparison,
 ): void {
   const cols = rows * (columns - 1);
   const columnLogSumExp = symmetric ? plan.columnLogSumExp.ptr : 0;
   const cosine = similarity === "dot" ? 0 : 1;
-  // Where the keys begin in a matrix of `width` columns.
-  const keys = (tensor: Tensor, width: number): number => tensor.ptr + 4 * rows * width;
+  const keys = keysAfter(rows);
   // prettier-ignore
   {
     k.infoNceForward(loss, plan.logits.ptr, plan.logSumExp.ptr, columnLogSumExp, plan.units.ptr, keys(plan.units, dimension), plan.unitScales.ptr, keys(plan.unitScales, 1), vectors.ptr, keys(vectors, dimension), plan.ids.ptr, keys(plan.ids, 1), rows, cols, dimension, temperature, hardNegativeWeight, cosine, plan.scratch.ptr);
@@ -193,22 +205,17 @@ function infoNce(
   }
 }
 
-/** Distance of the vectors' similarities from the teachers', and its gradient; arguments as of `infoNce`. */
+/** Distance of the vectors' similarities from the teachers', and its gradient. */
 function learnSimilarities(
   k: Kernels,
   plan: ObjectivePlan,
   { temperature, dimension: teacherDimension }: DistillOptions,
-  loss: number,
-  dVectors: Tensor,
-  vectors: Tensor,
-  rows: number,
-  columns: number,
-  dimension: number,
+  { loss, dVectors, vectors, rows, columns, dimension }: Comparison,
 ): void {
   const { logits, logSumExp, units, unitScales, ids } = plan;
   const { teachers, targets, rowLosses } = plan.taught!;
   const cols = rows * (columns - 1);
-  const keys = (tensor: Tensor, width: number): number => tensor.ptr + 4 * rows * width;
+  const keys = keysAfter(rows);
   // prettier-ignore
   {
     k.distillForward(loss, targets.ptr, logits.ptr, logSumExp.ptr, rowLosses.ptr, units.ptr, keys(units, dimension), unitScales.ptr, keys(unitScales, 1), vectors.ptr, keys(vectors, dimension), teachers.ptr, keys(teachers, teacherDimension), ids.ptr, keys(ids, 1), rows, cols, dimension, teacherDimension, temperature, plan.scratch.ptr);

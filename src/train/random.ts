@@ -51,7 +51,7 @@ export const STREAM = {
   choice: 4,
   augment: 5,
   masking: 6,
-  guesser: 7,
+  mlmHead: 7,
 } as const;
 
 /** A permutation of 0 … n - 1 (Fisher & Yates). */

@@ -193,12 +193,12 @@ export function trainStep(
     const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
     model.backward(k, dy!, y!, chunk.batch, chunk, keyOf(chunk));
   }
-  if (plan.masked && model.guess) {
+  if (plan.masked && model.predictMasked) {
     // Copies come after the sentences, for dropout: they share no bits.
     const before = chunks.reduce((sum, { tokens }) => sum + tokens, 0);
     for (const chunk of readMasked(buffer, plan.masked, plan.limits)) {
       const firstToken = before + chunk.firstToken;
-      model.guess(k, chunk, chunk, { seed, step, enabled: options.dropout, firstToken });
+      model.predictMasked(k, chunk, chunk, { seed, step, enabled: options.dropout, firstToken });
     }
   }
   for (const { offset, count, scale } of rates.groups) {

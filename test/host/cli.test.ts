@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseSafetensors, serializeSafetensors } from "../../src/files/safetensors.ts";
+import { needs } from "../needs.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "simcse-cli-"));
 const path = (...names: string[]): string => join(folder, ...names);
@@ -147,10 +148,8 @@ describe("simcse ends with exit code 1 and says what was expected", () => {
   it("of a disk that is full while a checkpoint is written", (test) => {
     const disk = path("disk");
     mkdirSync(disk);
-    if (spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]).status !== 0) {
-      console.log("skipped: needs mount of a tmpfs");
-      test.skip();
-    }
+    const mount = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", disk]);
+    needs(test, mount.status === 0, "mount of a tmpfs");
     try {
       const { code, errors } = train("--output", join(disk, "run"));
       expect(code).toBe(1);

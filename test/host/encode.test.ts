@@ -17,6 +17,7 @@ import {
   truncate,
 } from "../../src/quantize/embeddings.ts";
 import { SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
+import { needs } from "../needs.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "simcse-encode-"));
 const path = (name: string): string => join(directory, name);
@@ -183,10 +184,7 @@ describe("npy", () => {
     writeFileSync(path("small.npy"), Buffer.concat([...npy([Float32Array.of(1, -2.5)], 2)]));
     const script = `import numpy; print(numpy.load("${path("small.npy")}").tolist())`;
     const { status, stdout } = spawnSync("python3", ["-c", script], { encoding: "utf8" });
-    if (status !== 0) {
-      console.log("skipped: needs python3 with numpy");
-      test.skip();
-    }
+    needs(test, status === 0, "python3 with numpy");
     expect(stdout).toBe("[[1.0, -2.5]]\n");
   });
 });

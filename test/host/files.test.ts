@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { readFileOr, sweepTemporary, writeFileAtomic } from "../../src/node/files.ts";
+import { needs } from "../needs.ts";
 
 let folder: string;
 beforeEach(async () => {
@@ -69,10 +70,7 @@ describe("writeFileAtomic", () => {
 
   it("says that the disk is full, with path and size, and leaves the old file whole", async (test) => {
     const mount = spawnSync("mount", ["-t", "tmpfs", "-o", "size=64k", "tmpfs", folder]);
-    if (mount.status !== 0) {
-      console.log("skipped: needs mount of a tmpfs");
-      test.skip();
-    }
+    needs(test, mount.status === 0, "mount of a tmpfs");
     try {
       const path = join(folder, "model");
       await writeFileAtomic(path, bytesOf("old"));

@@ -10,6 +10,7 @@ import { vectorizeLine } from "../../src/files/vectorize.ts";
 import { openModel, readModelFolder } from "../../src/node/model-folder.ts";
 import { quantizeEmbeddings } from "../../src/quantize/embeddings.ts";
 import { writeTinyModel } from "../worker/tiny-model.ts";
+import { needs } from "../needs.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "simcse-formats-"));
 const path = (name: string): string => join(directory, name);
@@ -130,10 +131,8 @@ it("PostgreSQL loads the file with COPY", (test) => {
   const folder = postgresFolder();
   const root = process.getuid?.() === 0;
   const user = root ? "postgres" : process.env["USER"];
-  if (!folder || !user || (root && spawnSync("id", [user]).status !== 0)) {
-    test.skip("needs PostgreSQL");
-    return;
-  }
+  needs(test, folder, "PostgreSQL");
+  needs(test, user && (!root || spawnSync("id", [user]).status === 0), "a user for PostgreSQL");
   const run = (program: string, args: string[], input?: string | Buffer): string => {
     const command = [join(folder, program), ...args];
     const [file, ...rest] = root ? ["setpriv", `--reuid=${user}`, "--clear-groups", ...command] : command; // prettier-ignore

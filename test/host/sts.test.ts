@@ -13,6 +13,7 @@ import {
   STS_SUBSETS,
 } from "../../src/evaluate/sts.ts";
 import { readStsTask, readTransferTask } from "../../src/node/eval-data.ts";
+import { needs } from "../needs.ts";
 
 const golden = JSON.parse(
   readFileSync(new URL("../golden/evaluation.json", import.meta.url), "utf8"),
@@ -307,10 +308,7 @@ const shared = process.env["SIMCSE_SHARED"] ?? "../shared";
 
 describe("the real data", () => {
   it("has 3108 and 1500 pairs in STS12 and STS13, 1500 in STS-B dev and 500 in SICK-R dev", async (test) => {
-    if (!existsSync(shared)) {
-      console.log("skipped: needs ../shared");
-      test.skip();
-    }
+    needs(test, existsSync(shared), "../shared");
     const sizes = { STS12: 3108, STS13: 1500, "STS-B": 1500, "SICK-R": 500 } as const;
     for (const [task, size] of Object.entries(sizes)) {
       const found = await readStsTask(join(shared, "data"), task as keyof typeof sizes, "dev");
@@ -330,10 +328,7 @@ describe("the real data", () => {
   });
 
   it("scores the static model 53.03, 58.04 and 62.19 on STS12, STS13 and STS-B dev", (test) => {
-    if (!existsSync(shared)) {
-      console.log("skipped: needs ../shared");
-      test.skip();
-    }
+    needs(test, existsSync(shared), "../shared");
     const data = join(shared, "data");
     // prettier-ignore
     const { code, out, errors } = simcse("eval", "--model", join(data, "static"), "--tasks", "STS12,STS13,STS-B", "--data", data, "--split", "dev", "--json");

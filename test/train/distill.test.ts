@@ -1,12 +1,12 @@
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawnSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SimCSE } from "../../src/node/index.ts";
 import { Teachers } from "../../src/node/teachers.ts";
 import { RandomStream } from "../../src/train/random.ts";
+import { killOnceWritten } from "./kill.ts";
 
 /** Students of the model in the box, which is static and int8, and of an encoder of another vocabulary. */
 const folder = mkdtempSync(join(tmpdir(), "simcse-distill-"));
@@ -146,17 +146,10 @@ describe("a student", () => {
     for (const { loss, contrastive, distillation, mlm } of parts) {
       expect(loss).toBeCloseTo(contrastive! + 0.5 * distillation! + 0.1 * mlm!, 6);
     }
-    const child = spawn(
-      process.execPath,
-      ["src/cli/main.ts", ...training("killed", ...options, "--threads", "2")],
-      { stdio: ["ignore", "ignore", "pipe"] },
+    await killOnceWritten(
+      training("killed", ...options, "--threads", "2"),
+      path("killed", "checkpoint.safetensors"),
     );
-    const end = once(child, "close");
-    while (!existsSync(path("killed", "checkpoint.safetensors"))) {
-      await new Promise((resolve) => setTimeout(resolve, 5));
-    }
-    child.kill("SIGKILL");
-    expect((await end)[1]).toBe("SIGKILL");
     const resumed = succeeds(...training("killed", ...options, "--threads", "2", "--resume"));
     expect(resumed).toContain("resumed after step");
     expect(weights("killed").equals(weights("whole"))).toBe(true);

@@ -1,15 +1,14 @@
-import { spawn, spawnSync } from "node:child_process";
-import { once } from "node:events";
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseSafetensors, toFloat32 } from "../../src/files/safetensors.ts";
 import { parseConfig } from "../../src/model/config.ts";
-import { GUESSES } from "../../src/model/guesser.ts";
-import { GUESSER } from "../../src/model/parameters.ts";
+import { MASKED_AT_ONCE } from "../../src/model/mlm-head.ts";
+import { MLM_HEAD } from "../../src/model/parameters.ts";
 import { hasWeight } from "../../src/model/weights.ts";
-import { WordGuesser } from "../../src/model/word-guesser.ts";
+import { FillMask } from "../../src/model/fill-mask.ts";
 import { size, type Tensor } from "../../src/runtime/arena.ts";
 import { instantiate } from "../../src/runtime/instantiate.ts";
 import type { Kernels } from "../../src/runtime/kernels.ts";
@@ -24,6 +23,7 @@ import {
   writeTrainingBatch,
 } from "../../src/train/step.ts";
 import { uniform } from "../kernels/harness.ts";
+import { killOnceWritten } from "./kill.ts";
 
 /** The tiny encoder of the golden values, with a head of our own on top. */
 const golden = JSON.parse(readFileSync("test/golden/encoder.json", "utf8"));
@@ -132,7 +132,7 @@ describe.each(["node", "portable"])("%s: the gradient of a whole step", (target)
         values.set(before);
         expect((above - below) / (2 * h) / norm, tensor.name).toBeCloseTo(1, 1.7);
       }
-      const parts = plan.model.weights.named.filter(({ name }) => name.startsWith(GUESSER));
+      const parts = plan.model.weights.named.filter(({ name }) => name.startsWith(MLM_HEAD));
       expect(parts.length).toBe(5);
       expect(compared).toBeGreaterThan(plan.model.weights.named.length - 6);
     },
@@ -164,7 +164,7 @@ describe("guessing masked tokens", () => {
       Int32Array.from({ length: 24 }, (__, j) => 4 + ((i * 7 + j * 5) % 36)),
     );
     const copies = maskBatch(long, { ...MASKING, rate: 0.5 }, 1, 1);
-    expect(copies.places.length).toBeGreaterThan(GUESSES);
+    expect(copies.places.length).toBeGreaterThan(MASKED_AT_ONCE);
     const [whole, cut] = [{}, { chunkSize: 8 }].map((changes) =>
       start({ ...ALONE, batchSize: 20, ...changes }),
     ) as [ReturnType<typeof start>, ReturnType<typeof start>];
@@ -203,13 +203,13 @@ describe("filling gaps", () => {
       return [tensor.name, { dtype: "F32" as const, shape: [...tensor.shape], data }] as const;
     });
     const module = new WebAssembly.Module(readFileSync("build/node.wasm"));
-    const guesser = (banned: readonly number[]): WordGuesser =>
-      new WordGuesser(module, encoder, new Map(head), "test", 24, new Set(banned));
+    const filler = (banned: readonly number[]): FillMask =>
+      new FillMask(module, encoder, new Map(head), "test", 24, new Set(banned));
     const places = sentences.map((ids) => ids.flatMap((_, i) => (i % 3 === 1 ? [i] : [])));
     const gaps = sentences.map((ids, s) => {
       return Int32Array.from(ids, (id, i) => (places[s]!.includes(i) ? MASKING.maskId : id));
     });
-    const free = guesser([]);
+    const free = filler([]);
     const words = gaps.map((ids, s) => free.fill(ids, places[s]!));
     let first = 0;
     const all = gaps.flatMap((ids, s) => {
@@ -221,7 +221,7 @@ describe("filling gaps", () => {
     expect(step({ ...batch, labels: Int32Array.from(words.flat()) }).accuracy).toBe(1);
     const others = Int32Array.from(words.flat(), (word) => (word + 1) % encoder.vocabSize);
     expect(step({ ...batch, labels: others }).accuracy).toBe(0);
-    const banned = guesser(words.flat()).fill(gaps[0]!, places[0]!);
+    const banned = filler(words.flat()).fill(gaps[0]!, places[0]!);
     expect(banned.some((word) => words.flat().includes(word))).toBe(false);
     expect(free.fill(gaps[0]!, [])).toEqual([]);
   });
@@ -274,14 +274,10 @@ describe("simcse train", () => {
     expect(succeeds(training(whole, ...options, "--threads", "1"))).toContain(
       "has no head of a masked language model; it begins at random",
     );
-    const args = training(killed, ...options, "--threads", "2");
-    const child = spawn(process.execPath, ["src/cli/main.ts", ...args], {
-      stdio: ["ignore", "ignore", "pipe"],
-    });
-    child.stderr.on("data", (chunk: Buffer) => {
-      if (/step \d+\//.test(chunk.toString())) setTimeout(() => child.kill("SIGKILL"), 30);
-    });
-    expect((await once(child, "close"))[1]).toBe("SIGKILL");
+    await killOnceWritten(
+      training(killed, ...options, "--threads", "2"),
+      path(killed, "checkpoint.safetensors"),
+    );
     expect(succeeds(training(killed, ...options, "--threads", "3", "--resume"))).toContain(
       "resumed after step",
     );
@@ -294,7 +290,7 @@ describe("simcse train", () => {
     expect(first.at(-1)!.mlm).toBeLessThan(0.8 * first[0]!.mlm);
     expect(first.map(({ loss, mlm }) => loss === mlm)).not.toContain(false);
     const { tensors: stored } = parseSafetensors(weights("whole--objective"), "whole");
-    expect(stored.get(`${GUESSER}transform.dense.weight`)?.shape).toEqual([32, 32]);
+    expect(stored.get(`${MLM_HEAD}transform.dense.weight`)?.shape).toEqual([32, 32]);
     const more = ["--model", path("whole--objective"), "--mlm-weight", "0.1", "--steps", "2"];
     expect(succeeds(training("more", ...more))).not.toContain("begins at random");
     expect(losses("more")[0]!.mlm).toBeLessThan(0.8 * first[0]!.mlm);
@@ -346,7 +342,7 @@ describe("the heads of the family", () => {
     const stored = new Map([
       [name, { dtype: "F32" as const, shape: [1], data: new Uint8Array(4) }],
     ]);
-    expect(hasWeight(stored, `${GUESSER}transform.dense.weight`)).toBe(true);
-    expect(hasWeight(stored, `${GUESSER}bias`)).toBe(false);
+    expect(hasWeight(stored, `${MLM_HEAD}transform.dense.weight`)).toBe(true);
+    expect(hasWeight(stored, `${MLM_HEAD}bias`)).toBe(false);
   });
 });

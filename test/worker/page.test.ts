@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { hashOf, makeKey } from "../../src/node/keys.ts";
 import { type RunningWorker, startWorker } from "../../src/node/worker-run.ts";
 import { makeTinyProject, SENTENCES, type TinyProject } from "./tiny-model.ts";
+import { needs } from "../needs.ts";
 
 const executablePath = [
   process.env["CHROMIUM_PATH"],
@@ -20,10 +21,7 @@ let page: Page;
 let complaints: string[];
 
 beforeAll(async () => {
-  if (executablePath === undefined) {
-    console.log("skipped: needs chromium");
-    return;
-  }
+  if (executablePath === undefined) return;
   project = await makeTinyProject();
   worker = await startWorker(project.directory, { variables: { PUBLIC: "true" } });
   browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
@@ -35,7 +33,7 @@ afterAll(async () => {
 });
 
 beforeEach(async (context) => {
-  context.skip(executablePath === undefined);
+  needs(context, executablePath, "chromium");
   page = await browser.newPage();
   complaints = [];
   page.on("console", (message) => {

@@ -7,6 +7,7 @@ import { spawnSync } from "node:child_process";
 import { type Browser, chromium } from "playwright-core";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { makeTinyProject, SENTENCES, type TinyProject } from "./tiny-model.ts";
+import { needs } from "../needs.ts";
 
 const executablePath = [
   process.env["CHROMIUM_PATH"],
@@ -50,8 +51,8 @@ beforeAll(async () => {
     JSON.stringify({ step, spearman: 50, alignment: 0.3 / step, uniformity: -step }),
   );
   await writeFile(at("metrics.jsonl"), metrics.join("\n"));
-  if (executablePath === undefined) console.log("skipped: needs chromium");
-  else browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+  if (executablePath !== undefined)
+    browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
 });
 afterAll(async () => {
   await browser?.close();
@@ -62,7 +63,7 @@ afterAll(async () => {
 it("the report opens without the network, with every figure titled, legible in light and dark", async (context) => {
   const { code, errors } = report("--sentences", at("sentences.txt"), "--runs", folder);
   expect(code, errors).toBe(0);
-  context.skip(executablePath === undefined);
+  needs(context, executablePath, "chromium");
   const page = await browser.newPage();
   const complaints: string[] = [];
   page.on("console", (message) => complaints.push(message.text()));

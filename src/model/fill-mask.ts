@@ -5,14 +5,19 @@ import type { Kernels } from "../runtime/kernels.ts";
 import { type Batch, type BatchLimits, planBatch, writeBatch } from "./batch.ts";
 import type { EncoderConfig } from "./config.ts";
 import { type Activations, encoderForward, planActivations } from "./encoder.ts";
-import { GUESSES, type GuesserActivations, guesserForward, planGuesser } from "./guesser.ts";
+import {
+  MASKED_AT_ONCE,
+  type MlmHeadActivations,
+  mlmHeadForward,
+  planMlmHead,
+} from "./mlm-head.ts";
 import { type Parameters, planParameters } from "./parameters.ts";
 import { loadWeights } from "./weights.ts";
 
 const NO_DROPOUT = { seed: 0, step: 0, enabled: false };
 
 /** A masked language model that fills gaps, on this thread. */
-export class WordGuesser {
+export class FillMask {
   readonly #config: EncoderConfig;
   readonly #kernels: Kernels;
   readonly #buffer: ArrayBufferLike;
@@ -21,8 +26,8 @@ export class WordGuesser {
   readonly #p: Parameters;
   readonly #batch: Batch;
   readonly #a: Activations;
-  readonly #g: GuesserActivations;
-  readonly #places: Tensor; // [GUESSES] int32
+  readonly #g: MlmHeadActivations;
+  readonly #places: Tensor; // [MASKED_AT_ONCE] int32
   readonly #logits: Tensor; // [vocab]
 
   /**
@@ -42,11 +47,11 @@ export class WordGuesser {
     this.#config = config;
     this.#banned = banned;
     this.#limits = { tokens: maxLength, sequences: 1, maxLength };
-    this.#p = planParameters(arena, config, false, { guesser: true });
+    this.#p = planParameters(arena, config, false, { mlmHead: true });
     this.#batch = planBatch(arena, this.#limits);
     this.#a = planActivations(arena, config, this.#limits, "avg", 1);
-    this.#g = planGuesser(arena, config, 1);
-    this.#places = arena.reserve("places", "I32", [GUESSES]);
+    this.#g = planMlmHead(arena, config, 1);
+    this.#places = arena.reserve("places", "I32", [MASKED_AT_ONCE]);
     this.#logits = arena.tensor("logits", config.vocabSize);
     const { pages } = arena;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
@@ -72,15 +77,15 @@ export class WordGuesser {
     const { ptr } = this.#logits;
     const logits = new Float32Array(this.#buffer, ptr, vocab);
     return places.map((_, n) => {
-      const i = n % GUESSES;
+      const i = n % MASKED_AT_ONCE;
       if (i === 0) {
-        const some = places.slice(n, n + GUESSES);
-        new Int32Array(this.#buffer, this.#places.ptr, GUESSES).set(some);
-        guesserForward(k, this.#config, p, g, x.ptr, this.#places.ptr, some.length);
+        const some = places.slice(n, n + MASKED_AT_ONCE);
+        new Int32Array(this.#buffer, this.#places.ptr, MASKED_AT_ONCE).set(some);
+        mlmHeadForward(k, this.#config, p, g, x.ptr, this.#places.ptr, some.length);
       }
       k.innerProducts(ptr, p.table.ptr, g.y.ptr + 4 * i * hidden, vocab, hidden);
       // Tensors are padded to a cache line, so the last four may end behind the vocabulary.
-      k.addForward(ptr, ptr, p.guesser!.wordBias.ptr, 4 * Math.ceil(vocab / 4));
+      k.addForward(ptr, ptr, p.mlmHead!.wordBias.ptr, 4 * Math.ceil(vocab / 4));
       let best = -1;
       for (let word = 0; word < vocab; word++) {
         if (this.#banned.has(word)) continue;

@@ -10,10 +10,10 @@ import { type EncoderConfig, geluForm } from "./config.ts";
 import type { Parameters } from "./parameters.ts";
 
 /** Tokens guessed at a time: enough for a product over the vocabulary, few enough for their logits to stay in the cache. */
-export const GUESSES = 256;
+export const MASKED_AT_ONCE = 256;
 
-export interface GuesserActivations {
-  readonly x: Tensor; // [GUESSES, hidden], vectors of masked tokens
+export interface MlmHeadActivations {
+  readonly x: Tensor; // [MASKED_AT_ONCE, hidden], vectors of masked tokens
   readonly up: Tensor; // before GELU
   readonly active: Tensor; // after it
   readonly mean: Tensor;
@@ -27,13 +27,13 @@ export interface GuesserActivations {
   readonly scratch: Tensor;
 }
 
-export function planGuesser(
+export function planMlmHead(
   arena: Arena,
   { hiddenSize: hidden }: EncoderConfig,
   ranks: number,
-): GuesserActivations {
+): MlmHeadActivations {
   const plan = (name: string, ...cols: number[]): Tensor =>
-    arena.tensor(`guesser.${name}`, GUESSES, ...cols);
+    arena.tensor(`mlmHead.${name}`, MASKED_AT_ONCE, ...cols);
   return {
     x: plan("x", hidden),
     up: plan("up", hidden),
@@ -47,27 +47,27 @@ export function planGuesser(
     dy: plan("dy", hidden),
     dx: plan("dx", hidden),
     scratch: arena.scratch(
-      "guesser.scratch",
+      "mlmHead.scratch",
       Math.max(
-        crossEntropyScratch(GUESSES, hidden, ranks),
-        linearScratch(GUESSES, hidden, hidden, ranks),
+        crossEntropyScratch(MASKED_AT_ONCE, hidden, ranks),
+        linearScratch(MASKED_AT_ONCE, hidden, hidden, ranks),
       ),
     ),
   };
 }
 
 /** Vectors `y` of masked tokens, whose inner products with those of words are logits but for the words' biases. */
-export function guesserForward(
+export function mlmHeadForward(
   k: Kernels,
   config: EncoderConfig,
   p: Parameters,
-  a: GuesserActivations,
+  a: MlmHeadActivations,
   tokens: Pointer,
   places: Pointer,
   count: number,
 ): void {
   const { hiddenSize: hidden, layerNormEpsilon: epsilon } = config;
-  const w = p.guesser!;
+  const w = p.mlmHead!;
   // prettier-ignore
   {
     k.embeddingForward(a.x.ptr, places, 0, tokens, 0, 0, count, hidden); // gathers
@@ -77,34 +77,34 @@ export function guesserForward(
 }
 
 /** Tokens to guess: their rows among the tokens of the batch, and what stood there. */
-export interface Guesses {
+export interface MaskedTokens {
   readonly places: Pointer; // [count] int32
   readonly labels: Pointer; // [count] int32
-  readonly count: number; // at most GUESSES
+  readonly count: number; // at most MASKED_AT_ONCE
 }
 
 /**
  * Writes to `loss` [2] the mean cross-entropy and the share that was right. Adds its gradient, times `scale`, to the parameter
  * gradients `g` and to that of the token vectors `x` [tokens, hidden], in `dTokens`.
  */
-export function guess(
+export function mlmHeadStep(
   k: Kernels,
   config: EncoderConfig,
   p: Parameters,
   g: Parameters,
-  a: GuesserActivations,
+  a: MlmHeadActivations,
   loss: Pointer,
   dTokens: Pointer,
   tokens: Pointer,
-  { places, labels, count }: Guesses,
+  { places, labels, count }: MaskedTokens,
   scale: number,
 ): void {
   const { hiddenSize: hidden, vocabSize: vocab } = config;
   const gelu = geluForm(config);
-  const w = p.guesser!;
-  const d = g.guesser!;
+  const w = p.mlmHead!;
+  const d = g.mlmHead!;
   const scratch = a.scratch.ptr;
-  guesserForward(k, config, p, a, tokens, places, count);
+  mlmHeadForward(k, config, p, a, tokens, places, count);
   // prettier-ignore
   {
     k.crossEntropyForward(loss, a.logSumExp.ptr, a.own.ptr, a.tops.ptr, a.y.ptr, p.table.ptr, w.wordBias.ptr, labels, count, hidden, vocab, scratch);
