@@ -110,39 +110,54 @@ function expectPrecision(format: Format, precision: Precision): void {
 }
 
 /** A file of a format, in parts; `cols` matters where npy has no rows to tell, `field` has the text. */
-async function* bytesOf(
+function bytesOf(
   format: Format,
   encoded: AsyncIterable<Window>,
   cols: number,
   field: string,
-): AsyncGenerator<Uint8Array> {
-  const encoder = new TextEncoder();
-  const all: Row[] = [];
-  const [before, after] = pgcopy([]);
-  if (format === "pgcopy") yield before!;
-  for await (const { records, rows, vectors } of encoded) {
-    if (format === "npy") {
-      all.push(...vectors);
-      continue;
-    }
-    const parts = records.map(({ text, fields }, i): string | Uint8Array => {
-      const vector = vectors[i]!;
-      if (format === "jsonl") {
+): AsyncIterable<Uint8Array> {
+  switch (format) {
+    case "npy":
+      return npyFile(encoded, cols);
+    case "pgcopy":
+      return pgcopy(
+        each(encoded, (id, { text, fields }, vector) => {
+          const { id: _, [field]: __, ...metadata } = fields;
+          return copyRow({ id, text, metadata, embedding: vector as Float32Array | Uint8Array });
+        }),
+      );
+    case "ndjson":
+      return each(encoded, (id, { fields }, vector) => {
+        const { id: _, ...metadata } = fields;
+        return vectorizeLine(id, vector as Float32Array, metadata);
+      });
+    default:
+      return each(encoded, (_, { fields }, vector) => {
         return `${JSON.stringify({ ...fields, embedding: Array.from(vector) })}\n`;
-      }
-      const { id: given, ...others } = fields;
-      const id = typeof given === "string" || typeof given === "number" ? `${given}` : `${rows[i]}`;
-      if (format === "ndjson") return vectorizeLine(id, vector as Float32Array, others);
-      const embedding = vector as Float32Array | Uint8Array;
-      const { [field]: _, ...metadata } = others;
-      return copyRow({ id, text, metadata, embedding });
-    });
-    yield format === "pgcopy"
-      ? Buffer.concat(parts as Uint8Array[])
-      : encoder.encode(parts.join(""));
+      });
   }
-  if (format === "npy") yield* npy(all, all[0]?.length ?? cols);
-  if (format === "pgcopy") yield after!;
+}
+
+/** The bytes of every window, text by text; the id of a text is that in its fields, or else its row in the input. */
+async function* each(
+  encoded: AsyncIterable<Window>,
+  write: (id: string, record: TextRecord, vector: Row) => string | Uint8Array,
+): AsyncGenerator<Uint8Array> {
+  for await (const { records, rows, vectors } of encoded) {
+    const parts = records.map((record, i) => {
+      const { id } = record.fields;
+      const known = typeof id === "string" || typeof id === "number";
+      const part = write(String(known ? id : rows[i]), record, vectors[i]!);
+      return typeof part === "string" ? Buffer.from(part) : part;
+    });
+    yield Buffer.concat(parts);
+  }
+}
+
+async function* npyFile(encoded: AsyncIterable<Window>, cols: number): AsyncGenerator<Uint8Array> {
+  const all: Row[] = [];
+  for await (const { vectors } of encoded) all.push(...vectors);
+  yield* npy(all, all[0]?.length ?? cols);
 }
 
 /** A hash of whatever decides the bytes of a shard, but the input. */

@@ -27,11 +27,12 @@ async function merge(
       yield bytes;
     }
   }
-  function* whole(): Generator<Uint8Array> {
-    if (format === "npy") yield npyHeader(files[0]!, total);
-    yield* format === "pgcopy" ? pgcopy(rows()) : rows();
+  function* npyFile(): Generator<Uint8Array> {
+    yield npyHeader(files[0]!, total);
+    yield* rows();
   }
-  await writeFileAtomic(output, whole());
+  const whole = { npy: npyFile, pgcopy: () => pgcopy(rows()), jsonl: rows, ndjson: rows };
+  await writeFileAtomic(output, whole[format]());
   note(`${output}: ${count(total)} rows of ${shards} shards`);
 }
 

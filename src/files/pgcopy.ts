@@ -75,7 +75,9 @@ function bitsOf(bits: Uint8Array): Uint8Array {
 }
 
 /** A file of rows, in parts. */
-export function* pgcopy(rows: Iterable<Uint8Array>): Generator<Uint8Array> {
+export async function* pgcopy(
+  rows: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array> {
   yield HEADER;
   yield* rows;
   yield TRAILER;

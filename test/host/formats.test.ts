@@ -37,15 +37,21 @@ function encode(output: string, ...more: string[]): { status: number | null; std
   return { status, stderr };
 }
 
+async function bytesOf(parts: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const all: Uint8Array[] = [];
+  for await (const part of parts) all.push(part);
+  return Buffer.concat(all);
+}
+
 describe("binary COPY", () => {
-  it("has the bytes that PostgreSQL documents", () => {
+  it("has the bytes that PostgreSQL documents", async () => {
     const row = copyRow({
       id: "7",
       text: "ä",
       metadata: { p: 1 },
       embedding: Float32Array.of(1, -2),
     });
-    expect(Buffer.concat([...pgcopy([row])]).toString("hex")).toBe(
+    expect((await bytesOf(pgcopy([row]))).toString("hex")).toBe(
       [
         "5047434f50590aff0d0a00", // the signature
         "0000000000000000", // no flags, no extension of the header
@@ -74,18 +80,18 @@ describe("binary COPY", () => {
     expect(() => copyRow({ ...row, metadata: { a: "\\u0000" } })).not.toThrow();
   });
 
-  it("is read again, and refused at any cut", () => {
+  it("is read again, and refused at any cut", async () => {
     const rows = [1, 2].map((x) =>
       copyRow({ id: `${x}`, text: "t", metadata: {}, embedding: Float32Array.of(x) }),
     );
-    const file = Buffer.concat([...pgcopy(rows)]);
+    const file = await bytesOf(pgcopy(rows));
     expect(copyRows(file, "f").map((row) => [...row])).toEqual(rows.map((row) => [...row]));
     for (let end = 0; end < file.length; end++) {
       expect(() => copyRows(file.subarray(0, end), "f"), `cut at ${end}`).toThrow(FormatError);
     }
   });
 
-  it("is what simcse encode writes to .pgcopy", () => {
+  it("is what simcse encode writes to .pgcopy", async () => {
     const { status, stderr } = encode("v.pgcopy");
     expect(status, stderr).toBe(0);
     const rows = [
@@ -93,7 +99,7 @@ describe("binary COPY", () => {
       { id: "7", text: RECORDS[1]!.text, metadata: {}, embedding: vectors[1]! },
       { id: "2", text: RECORDS[2]!.text, metadata: {}, embedding: vectors[2]! },
     ];
-    expect(readFileSync(path("v.pgcopy"))).toEqual(Buffer.concat([...pgcopy(rows.map(copyRow))]));
+    expect(readFileSync(path("v.pgcopy"))).toEqual(await bytesOf(pgcopy(rows.map(copyRow))));
     const refused = encode("v.pgcopy", "--precision", "int8");
     expect(refused.status).toBe(2);
     expect(refused.stderr).toContain("expected float32 or ubinary for pgcopy");
