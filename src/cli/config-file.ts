@@ -1,15 +1,13 @@
 import { type Command, InvalidArgumentError, type Option } from "commander";
 import { FormatError } from "../errors.ts";
-import { readJson } from "../node/model-folder.ts";
 
 /**
- * Sets the options of a command from a JSON file, `{"batchSize": 64}` for `--batch-size 64` and `{"dropout": false}` for
+ * Sets the options of a command to those of a JSON file, `{"batchSize": 64}` for `--batch-size 64` and `{"dropout": false}` for
  * `--no-dropout`. Each value goes through the parser of its option, so that a file allows what the command line does; what
  * stands on the command line stays.
  * @throws FormatError naming the file, the setting and what was expected
  */
-export async function applyConfigFile(command: Command, file: string): Promise<void> {
-  const settings = await readJson(file, "settings of a command");
+export function applySettings(command: Command, file: string, settings: object): void {
   if (Array.isArray(settings)) {
     throw new FormatError(`${file}: expected an object of settings, found a list`);
   }

@@ -15,6 +15,8 @@ export interface TrainOptions {
   readonly model: string;
   /** Files of rows, each with its share after a colon if it has one. */
   readonly train?: readonly string[];
+  /** Files of a recipe, `name=file` each. */
+  readonly data?: readonly string[];
   /** A file of text whatever its name. */
   readonly corpus?: string;
   readonly columns?: readonly string[];
@@ -77,8 +79,9 @@ export function trainCommand(program: Command): Command {
     .option("--output <folder>", "folder for the checkpoint, the metrics and the trained model")
     .option(
       "--config <file>",
-      "JSON of these options, batchSize for --batch-size; options given here win",
+      "JSON of these options, batchSize for --batch-size, or a recipe of stages; options given here win",
     )
+    .option("--data <name=file...>", "the files that a recipe asks for")
     .optionsGroup("Data:")
     .option(
       "--train <files...>",

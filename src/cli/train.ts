@@ -10,6 +10,7 @@ import { foldStatic, storeWeights } from "../model/weights.ts";
 import {
   type ModelFolder,
   openModel,
+  readJson,
   readModelFolder,
   writeModelFolder,
 } from "../node/model-folder.ts";
@@ -27,7 +28,8 @@ import {
   type StepReport,
   train as runTraining,
 } from "../train/trainer.ts";
-import { applyConfigFile } from "./config-file.ts";
+import { applySettings } from "./config-file.ts";
+import { isRecipe, runRecipe } from "./recipe.ts";
 import { rehearse } from "./rehearsal.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
 import {
@@ -329,14 +331,20 @@ async function resume(
 export function addTrain(program: Command): void {
   trainCommand(program).action(async (_: unknown, command: Command) => {
     const { config } = command.opts<{ config?: string }>();
-    if (config !== undefined) await applyConfigFile(command, config);
+    const settings = config === undefined ? {} : await readJson(config, "settings of a command");
+    const recipe = isRecipe(settings);
+    if (config !== undefined && !recipe) applySettings(command, config, settings);
     const { seeds, ...options } = command.opts<TrainOptions & { seeds?: number }>();
-    for (const name of ["model", "output"] as const) {
+    for (const name of recipe ? (["output"] as const) : (["model", "output"] as const)) {
       if (options[name] === undefined) {
         throw new UsageError(`expected --${name} <folder>, or ${name} in --config <file>`);
       }
     }
-    if (seeds !== undefined && !options.dryRun) await sweep(options, seeds);
-    else await train(options);
+    if (recipe) return runRecipe(command, config!, settings, options);
+    if (options.data !== undefined) {
+      throw new UsageError("--data: names the files of a recipe; give one with --config <file>");
+    }
+    if (seeds !== undefined && !options.dryRun) return sweep(options, seeds);
+    await train(options);
   });
 }

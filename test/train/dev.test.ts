@@ -169,7 +169,7 @@ describe("simcse train", () => {
   });
 
   it("trains the recipes' settings", () => {
-    for (const recipe of readdirSync("recipes")) {
+    for (const recipe of readdirSync("recipes").filter((name) => name !== "nano.json")) {
       // prettier-ignore
       const { code, errors } = simcse(["train", "--config", join("recipes", recipe), "--model", path("model"), "--output", path("recipe"),
         "--train", path("triplets.csv"), "--dev", path("dev.tsv"), "--dry-run"]);

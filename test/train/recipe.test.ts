@@ -1,0 +1,83 @@
+import { spawnSync } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, it } from "vitest";
+import { RandomStream } from "../../src/train/random.ts";
+
+/** simcse-edge-nano's own recipe, on little text and for few steps. */
+const folder = mkdtempSync(join(tmpdir(), "simcse-recipe-"));
+const path = (...names: string[]): string => join(folder, ...names);
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
+
+beforeAll(() => {
+  const words = "a server opens the file then a client reads it and closes quickly".split(" ");
+  const random = new RandomStream(3, 9);
+  const sentence = (): string =>
+    Array.from({ length: 5 }, () => words[random.below(words.length)]).join(" ");
+  const sentences = (columns: number, between: string): string[] =>
+    Array.from({ length: 60 }, () => Array.from({ length: columns }, sentence).join(between));
+  writeFileSync(path("wiki.txt"), sentences(1, "").join("\n"));
+  writeFileSync(path("nli.csv"), ["sent0,sent1,hard_neg", ...sentences(3, ",")].join("\n"));
+  const graded = sentences(2, "\t").map((pair, i) => `${i % 6}\t${pair}`);
+  writeFileSync(path("dev.tsv"), graded.join("\n"));
+});
+
+const DATA = [
+  `wikipedia=${path("wiki.txt")}`,
+  `triplets=${path("nli.csv")}`,
+  `dev=${path("dev.tsv")}`,
+];
+
+function recipe(data: readonly string[], ...more: string[]): { out: string; code: number | null } {
+  // prettier-ignore
+  const args = ["train", "--config", "recipes/nano.json", "--output", path("run"), "--steps", "4", "--batch-size", "16",
+    "--data", ...data, ...more];
+  const all = ["src/cli/main.ts", ...args];
+  const { stdout, stderr, status } = spawnSync(process.execPath, all, { encoding: "utf8" });
+  return { out: stdout + stderr, code: status };
+}
+
+it("makes a quantised model from text, and leaves out what it has made", () => {
+  const listed = recipe(DATA, "--dry-run", "--seed", "2");
+  expect(listed.code, listed.out).toBe(0);
+  expect(existsSync(path("run"))).toBe(false);
+  expect(listed.out.match(/simcse init .* --seed 2 /)?.length).toBe(1);
+  expect(listed.out.match(/simcse train .* --steps 4 .* --seed 2 .*/)?.length).toBe(1);
+
+  const first = recipe(DATA);
+  expect(first.code, first.out).toBe(0);
+  expect(first.out).toContain("trained 4 steps");
+  const config = JSON.parse(readFileSync(path("run", "int8", "config.json"), "utf8"));
+  expect(config).toMatchObject({ hidden_size: 192, simcse_edge: { dtype: "int8" } });
+  const { mtimeMs } = statSync(path("run", "tokenizer.json"));
+
+  const second = recipe(DATA);
+  expect(second.code, second.out).toBe(0);
+  expect(second.out).toContain("tokenizer.json: made before");
+  expect(second.out).toContain("trained 0 steps");
+  expect(statSync(path("run", "tokenizer.json")).mtimeMs).toBe(mtimeMs);
+});
+
+it.each([
+  [DATA.slice(1), "--data wikipedia=<file>: text, a sentence a line"],
+  [[...DATA, "corpus=x"], "has no such data; it takes wikipedia, triplets, dev"],
+  [["wikipedia"], "--data wikipedia: expected name=file"],
+])("refuses the data %j", (data, message) => {
+  const { code, out } = recipe(data);
+  expect(code).toBe(2);
+  expect(out).toContain(message);
+});
+
+it.each([
+  [{ command: "bake" }, "stage 1: expected a command, found bake"],
+  [{ command: "vocab", sise: 3, output: "x" }, "stage 1: sise is no option of vocab"],
+  [{ command: "vocab", corpus: "{text}", output: "x" }, "stage 1: {text} is no data of it"],
+  [{ command: "vocab", corpus: "x" }, "stage 1: expected an output"],
+])("refuses the stage %j", (stage, message) => {
+  writeFileSync(path("recipe.json"), JSON.stringify({ data: {}, stages: [stage] }));
+  const args = ["src/cli/main.ts", "train", "--config", path("recipe.json"), "--output", path("x")];
+  const { stderr, status } = spawnSync(process.execPath, args, { encoding: "utf8" });
+  expect(status).toBe(1);
+  expect(stderr).toContain(message);
+});
