@@ -18,6 +18,10 @@ const INFERENCE_POOLINGS = [
 ] as const;
 export type InferencePooling = (typeof INFERENCE_POOLINGS)[number];
 
+/** Number formats of weights. */
+export const DTYPES = ["f32", "int8"] as const;
+export type Dtype = (typeof DTYPES)[number];
+
 /** These need more than the last layer's token vectors, so they stand alone. */
 const UNMIXED: readonly InferencePooling[] = ["cls", "avg_top2", "avg_first_last"];
 
@@ -65,7 +69,7 @@ export interface ModelConfig {
   readonly dimension?: number;
   /** Longest input in tokens, specials included. */
   readonly maxLength: number;
-  readonly dtype: "f32" | "int8";
+  readonly dtype: Dtype;
   /** Of a static model: rows of its table, which tokens may share, and the unknown token if it counts for nothing. */
   readonly table?: { readonly rows: number; readonly ignoredId?: number };
   /** Texts to put before an input, by purpose. */
@@ -295,7 +299,7 @@ function parseSettings(
   const config: ModelConfig = {
     encoder,
     pooling: list.length === 1 ? list[0]! : list,
-    dtype: expectOneOf(name, field("dtype"), own["dtype"] ?? "f32", ["f32", "int8"] as const),
+    dtype: expectOneOf(name, field("dtype"), own["dtype"] ?? "f32", DTYPES),
     maxLength: whole(
       "max_length",
       own["max_length"] ?? encoder.maxPositions,

@@ -1,12 +1,14 @@
 /** The API in Node: model folders, threads and files. */
 import { availableParallelism } from "node:os";
+import { type Dtype, DTYPES } from "../model/config.ts";
+import { quantizeInt8 } from "../quantize/quantize.ts";
 import type { FlatIndex, NewItem } from "../search/flat-index.ts";
 import type { TextIndex } from "../search/text-index.ts";
 import { type BuildOptions, configure, type ModelOptions, SentenceModel } from "../simcse.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { compileKernels } from "./binaries.ts";
 import { readFileOr, writeFileAtomic } from "./files.ts";
-import { readModelFolder } from "./model-folder.ts";
+import { type ModelFolder, readModelFolder } from "./model-folder.ts";
 import { EncoderPool } from "./pool.ts";
 import { readLines } from "./text-files.ts";
 
@@ -17,6 +19,8 @@ export { Team } from "./team.ts";
 export interface LoadOptions extends ModelOptions {
   /** Threads that encode, at most as many as cores. Default: all cores. */
   readonly threads?: number;
+  /** Number format of the weights. Default: that of the folder. An f32 folder is quantised while it is loaded. */
+  readonly dtype?: Dtype;
 }
 
 /** A sentence-embedding model on threads of its own; see `SentenceModel` for what it does. */
@@ -28,18 +32,23 @@ export class SimCSE extends SentenceModel {
    *     await using model = await SimCSE.load("models/my-model", { threads: 2 });
    *     const vector = await model.encode("A cat sleeps."); // Float32Array [dimension]
    *
-   * @throws FormatError naming the file and what is wrong with it; RangeError for an option out of bounds
+   * @throws FormatError naming the file and what is wrong with it; RangeError for an option out of bounds, and for a `dtype`
+   * that a quantised folder does not have
    */
   static async load(
     folder: string,
-    { threads = availableParallelism(), ...options }: LoadOptions = {},
+    { threads = availableParallelism(), dtype, ...options }: LoadOptions = {},
   ): Promise<SimCSE> {
-    const { config, tensors, weightsFile, tokenizerJson } = await readModelFolder(folder);
-    const tokenizer = new Tokenizer(tokenizerJson);
+    const read = await readModelFolder(folder);
+    const { config, tensors } = await convertTo(dtype, {
+      ...read,
+      config: configure(read.config, options),
+    });
+    const tokenizer = new Tokenizer(read.tokenizerJson);
     const pool = await EncoderPool.start(
-      configure(config, options),
+      config,
       tensors,
-      weightsFile,
+      read.weightsFile,
       Math.min(threads, availableParallelism()),
     );
     try {
@@ -70,6 +79,25 @@ export class SimCSE extends SentenceModel {
   async loadIndex(file: string): Promise<TextIndex> {
     return this.openIndex(await readFileOr(file, "an index"), file);
   }
+}
+
+/** A model in the number format asked for. */
+async function convertTo(
+  dtype: Dtype | undefined,
+  { path, config, tensors, weightsFile }: ModelFolder,
+): Promise<Pick<ModelFolder, "config" | "tensors">> {
+  if (dtype === undefined || dtype === config.dtype) return { config, tensors };
+  if (!DTYPES.includes(dtype)) {
+    throw new RangeError(`dtype "${dtype}": expected one of ${DTYPES.join(", ")}`);
+  }
+  if (config.dtype !== "f32") {
+    throw new RangeError(
+      `dtype "${dtype}": ${path} is a package of ${config.dtype} weights; load the f32 folder that it was made from, ` +
+        `or leave dtype out`,
+    );
+  }
+  const quantized = quantizeInt8(await compileKernels("node"), config, tensors, weightsFile);
+  return { config: quantized.config, tensors: new Map(quantized.tensors) };
 }
 
 /** Writes an index to a file, as a whole or not at all. */

@@ -16,6 +16,7 @@ const ENTRIES: Readonly<Record<string, string>> = {
 const directory = mkdtempSync(join(tmpdir(), "simcse-docs-"));
 beforeAll(async () => {
   await writeTinyModel(join(directory, "models/my-model"), "int8");
+  await writeTinyModel(join(directory, "models/f32"), "f32");
   writeFileSync(join(directory, "corpus.txt"), `${SENTENCES.join("\n")}\n`);
 });
 afterAll(() => rmSync(directory, { recursive: true }));

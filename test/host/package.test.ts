@@ -47,6 +47,7 @@ it("installs with six packages, none of them native, and runs the examples of RE
   ).toEqual([]);
 
   await writeTinyModel(join(directory, "models/my-model"), "int8");
+  await writeTinyModel(join(directory, "models/f32"), "f32");
   writeFileSync(join(directory, "corpus.txt"), `${SENTENCES.join("\n")}\n`);
   // The README's example works on what `npm start` leaves behind.
   await writeTinyModel(join(directory, "runs/start/int8"), "int8");

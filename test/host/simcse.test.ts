@@ -73,6 +73,25 @@ describe.each(DTYPES)("%s: a vector has the same bits", (dtype) => {
   });
 });
 
+describe("dtype", () => {
+  it("quantises an f32 folder while it is loaded: the vectors of a package, bit for bit", async () => {
+    await using loaded = await SimCSE.load(folderOf("f32"), { threads: 1, dtype: "int8" });
+    expect(loaded.config.dtype).toBe("int8");
+    expect(await loaded.encode(TEXTS)).toEqual(reference.get("int8")!.encode(TEXTS));
+    await using same = await SimCSE.load(folderOf("int8"), { threads: 1, dtype: "int8" });
+    expect(await same.encode(TEXTS)).toEqual(reference.get("int8")!.encode(TEXTS));
+  });
+
+  it("refuses one that a package does not have, and one that there is not", async () => {
+    await expect(SimCSE.load(folderOf("int8"), { dtype: "f32" })).rejects.toThrow(
+      `dtype "f32": ${folderOf("int8")} is a package of int8 weights; load the f32 folder that it was made from, or leave dtype out`,
+    );
+    await expect(SimCSE.load(folderOf("f32"), { dtype: "int3" as "int8" })).rejects.toThrow(
+      'dtype "int3": expected one of f32, int8',
+    );
+  });
+});
+
 describe("encode", () => {
   it("gives a text one vector and a list a row each, also a list of one or none", async () => {
     const [first] = reference.get("f32")!.encode([SENTENCES[0]!]);
