@@ -4,6 +4,7 @@ const config: ViteUserConfig = defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
     testTimeout: 60_000,
+    hookTimeout: 60_000,
     // Kernel suites are bound by the processor; more workers than cores only make their barriers sleep.
     maxWorkers: 2,
   },

@@ -12,6 +12,7 @@ import { addInit } from "./init.ts";
 import { addInspect } from "./inspect.ts";
 import { addKey } from "./key.ts";
 import { addMerge } from "./merge.ts";
+import { addNew } from "./new.ts";
 import { addQuantize } from "./quantize.ts";
 import { addReport } from "./report.ts";
 import { addServe } from "./serve.ts";
@@ -46,6 +47,7 @@ const using = [
   addConvert,
   addMerge,
   addServe,
+  addNew,
   addDev,
   addDeploy,
   addKey,

@@ -94,18 +94,25 @@ export async function writeWorkerProject(
   const configFile = join(directory, "wrangler.jsonc");
   if (!(await exists(configFile)) || (await readFile(configFile, "utf8")).startsWith(GENERATED)) {
     if (store === "module") await writeModules(directory, manifest);
-    const configuration = wranglerConfiguration(directory, { ...contents, name, store });
+    const main = store === "module" ? "index.js" : relativePath(directory, ENTRY);
+    const configuration = wranglerConfiguration(main, { ...contents, name, store });
     await writeText(configFile, `${GENERATED}\n${JSON.stringify(configuration, null, 2)}\n`);
   }
   return { directory, manifest, modelFolder };
 }
 
-/** What `wrangler` reads. */
-function wranglerConfiguration(
-  directory: string,
-  { name = "", store, bucket = workerName(name) }: WorkerContents,
+/** Requests a minute of one key, or of one address where there are none. */
+const RATE = 1000;
+
+/** What `wrangler` reads, for a Worker whose entry is the module `main`. */
+export function wranglerConfiguration(
+  main: string,
+  {
+    name = "",
+    store,
+    bucket = workerName(name),
+  }: Pick<WorkerContents, "name" | "store" | "bucket">,
 ): object {
-  const main = store === "module" ? "index.js" : relativePath(directory, ENTRY);
   return {
     name: workerName(name),
     main,
@@ -114,6 +121,14 @@ function wranglerConfiguration(
     // The Worker first, so that nothing is public but what it answers with.
     assets: { directory: "public", binding: "ASSETS", run_worker_first: true },
     ...(store === "r2" && { r2_buckets: [{ binding: "WEIGHTS", bucket_name: bucket }] }),
+    ratelimits: [
+      {
+        name: "RATE_LIMITER",
+        // Workers of an account that share a number share the count.
+        namespace_id: String(Number.parseInt(sha256(json(workerName(name))).slice(0, 7), 16)),
+        simple: { limit: RATE, period: 60 },
+      },
+    ],
     observability: { enabled: true },
   };
 }

@@ -1,11 +1,22 @@
 /** The package as `npm publish` would send it, installed into an empty folder. */
-import { spawnSync } from "node:child_process";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { once } from "node:events";
+import {
+  existsSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { createInterface } from "node:readline";
 import { afterAll, expect, it } from "vitest";
 import { SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
 import { needs } from "../needs.ts";
+import { SimCSE } from "../../src/node/index.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "simcse-package-"));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -75,4 +86,59 @@ it("installs with six packages, none of them native, and runs the examples of RE
     "models/my-model",
   );
   expect(compared).toEqual({ code: 0, out: "1.0000\n" });
+});
+
+it("simcse new writes a project that installs the package, passes the type check and answers in workerd", async (test) => {
+  const [tarball] = readdirSync(directory).filter((file) => file.endsWith(".tgz"));
+  const command = join(directory, "node_modules/simcse-edge/dist/src/cli/main.js");
+  needs(test, tarball !== undefined && existsSync(command), "the npm registry");
+  const args = [command, "new", "my worker", "--model", "models/my-model"];
+  expect(run(directory, process.execPath, ...args).code).toBe(0);
+  const project = join(directory, "my worker");
+  const again = run(directory, process.execPath, ...args);
+  expect(again).toMatchObject({ code: 2, out: expect.stringContaining("package.json") as string });
+
+  const manifest = JSON.parse(readFileSync(join(project, "package.json"), "utf8")) as {
+    name: string;
+    dependencies: Record<string, string>;
+    devDependencies: Record<string, string>;
+  };
+  const { version } = JSON.parse(readFileSync("package.json", "utf8")) as { version: string };
+  expect(manifest.dependencies).toEqual({ "simcse-edge": `^${version}` });
+  manifest.dependencies["simcse-edge"] = `file:../${tarball}`;
+  writeFileSync(join(project, "package.json"), JSON.stringify(manifest));
+  const install = ["install", "--omit=dev", "--no-audit", "--no-fund", "--prefer-offline"];
+  expect(run(project, "npm", ...install).code).toBe(0);
+  // The versions that it asks for are installed here already.
+  for (const name of Object.keys(manifest.devDependencies)) {
+    const target = join(project, "node_modules", name);
+    if (!existsSync(target)) symlinkSync(resolve("node_modules", name), target);
+  }
+  const compiler = "node_modules/typescript/bin/tsc";
+  expect(run(project, process.execPath, compiler)).toEqual({ code: 0, out: "" });
+
+  await using model = await SimCSE.load(join(directory, "models/my-model"), { threads: 1 });
+  const child = spawn("npm", ["run", "dev", "--", "--port", "0"], {
+    cwd: project,
+    detached: true,
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const exit = once(child, "exit");
+  try {
+    let url: string | undefined;
+    for await (const line of createInterface({ input: child.stderr })) {
+      [url] = /http:\/\/127\.0\.0\.1:\d+/.exec(line) ?? [];
+      if (url !== undefined) break;
+    }
+    const response = await fetch(`${url}/v1/embeddings`, {
+      method: "POST",
+      headers: { "content-type": "application/json" },
+      body: JSON.stringify({ model: manifest.name, input: SENTENCES[0] }),
+    });
+    const { data } = (await response.json()) as { data: { embedding: number[] }[] };
+    expect(Float32Array.from(data[0]!.embedding)).toEqual(await model.encode(SENTENCES[0]!));
+  } finally {
+    process.kill(-child.pid!, "SIGINT");
+    await exit;
+  }
 });
