@@ -8,11 +8,11 @@ import { pairedBootstrap } from "../evaluate/statistics.ts";
 import { STS_TASKS } from "../evaluate/sts.ts";
 import { TRANSFER_TASKS } from "../evaluate/transfer.ts";
 import { readCorpus } from "../node/corpus.ts";
-import { openEmbedder } from "../node/embedders.ts";
 import type { Split } from "../node/eval-data.ts";
 import { writeFileAtomic } from "../node/files.ts";
 import { type EvaluationReport, evaluationReport } from "../report/evaluation.ts";
 import type { DevReport } from "../train/trainer.ts";
+import { addCandidates, type CandidateOptions, candidatesOf } from "./candidates.ts";
 import {
   evaluateTasks,
   figure,
@@ -21,11 +21,10 @@ import {
   type Task,
   type TaskData,
   type TaskReport,
-} from "./eval.ts";
+} from "./tasks.ts";
 import { note } from "./terminal.ts";
 
-interface ReportOptions {
-  readonly model: readonly string[];
+interface ReportOptions extends CandidateOptions {
   readonly tasks: readonly Task[];
   readonly data: string;
   readonly split: Split;
@@ -39,7 +38,7 @@ interface ReportOptions {
 const MOST_SENTENCES = 24;
 
 async function report(options: ReportOptions): Promise<void> {
-  const { model: models, tasks, data, split, output } = options;
+  const { tasks, data, split, output } = options;
   const sentences = options.sentences === undefined ? [] : await readCorpus(options.sentences);
   if (sentences.length > MOST_SENTENCES) {
     throw new UsageError(
@@ -47,24 +46,26 @@ async function report(options: ReportOptions): Promise<void> {
     );
   }
   const paths = await Promise.all((options.runs ?? []).map(readPath));
+  const candidates = await candidatesOf(options);
+  const names = candidates.map(({ name }) => name);
   const read = await readTasks(tasks, data, split);
   const reports: TaskReport[] = [];
   const cosines: Map<Task, Float64Array>[] = [];
   const similarities = [];
-  for (const model of models) {
-    const embedder = await openEmbedder(model);
+  for (const candidate of candidates) {
+    await using embedder = await candidate.open();
     const vectors = new Map<string, Float32Array>();
     const encode = async (texts: readonly string[]): Promise<Float32Array[]> => {
       const rows = await embedder.encode(texts);
       texts.forEach((text, i) => vectors.set(text, rows[i]!));
       return rows;
     };
-    reports.push(await evaluateTasks(model, { ...embedder, encode }, read, options));
+    reports.push(await evaluateTasks(candidate, { ...embedder, encode }, read, options));
     cosines.push(stsCosines(read, (text) => vectors.get(text)!));
     if (sentences.length === 0) continue;
     const rows = await encode(sentences);
     similarities.push({
-      model,
+      model: candidate.name,
       cosines: rows.map((row) => [
         ...cosineScores(
           rows.map(() => row),
@@ -80,18 +81,18 @@ async function report(options: ReportOptions): Promise<void> {
         ["Transfer", TRANSFER_TASKS, "transferAverage", PUBLISHED_TRANSFER],
       ] as const
     )
-      .filter(([, names]) => names.some((task) => reports[0]!.tasks[task] !== undefined))
-      .map(([title, names, average, published]) => ({
+      .filter(([, columns]) => columns.some((task) => reports[0]!.tasks[task] !== undefined))
+      .map(([title, columns, average, published]) => ({
         title: `${title}, ${split} split`,
-        tasks: names,
-        rows: reports.map((one) => ({
-          model: one.model,
-          scores: [...names.map((task) => figure(one.tasks[task])), one[average] ?? undefined],
+        tasks: columns,
+        rows: reports.map((one, i) => ({
+          model: names[i]!,
+          scores: [...columns.map((task) => figure(one.tasks[task])), one[average] ?? undefined],
         })),
         published,
       })),
-    base: models[0]!,
-    comparisons: models.slice(1).flatMap((model, i) =>
+    base: names[0]!,
+    comparisons: names.slice(1).flatMap((model, i) =>
       [...read.sts].map(([task, subsets]) => {
         const grades = [...subsets.values()].flatMap(({ pairs }) =>
           pairs.map(({ score }) => score),
@@ -107,7 +108,9 @@ async function report(options: ReportOptions): Promise<void> {
         };
       }),
     ),
-    geometries: reports.flatMap(({ model, geometry }) => (geometry ? [{ model, geometry }] : [])),
+    geometries: reports.flatMap(({ geometry }, i) =>
+      geometry ? [{ model: names[i]!, geometry }] : [],
+    ),
     paths,
     sentences,
     similarities,
@@ -161,10 +164,13 @@ async function readPath(run: string): Promise<EvaluationReport["paths"][number]>
 }
 
 export function addReport(program: Command): void {
-  program
-    .command("report")
-    .description("compare models on one HTML page: the paper's tables and figures")
-    .requiredOption("--model <models...>", "models as `eval` takes them; the first is the baseline")
+  addCandidates(
+    program
+      .command("report")
+      .description(
+        "compare models on one HTML page, each with the first: the paper's tables and figures",
+      ),
+  )
     .requiredOption("--data <folder>", "the tasks' data, as for `eval`")
     .requiredOption("--output <file>", "the page to write")
     .option("--tasks <names>", "tasks as for `eval`", parseTasks, [...STS_TASKS])

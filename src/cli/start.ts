@@ -12,6 +12,7 @@ import { PACKAGE } from "../node/package.ts";
 import { readModelFolder } from "../node/model-folder.ts";
 import { writeWorkerProject } from "../node/worker-project.ts";
 import { startWorker } from "../node/worker-run.ts";
+import { candidatesOf } from "./candidates.ts";
 import { evaluateModels, reportTable } from "./eval.ts";
 import { init } from "./init.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
@@ -100,7 +101,10 @@ export async function start(options: StartOptions): Promise<void> {
   await quantize({ model: trained, output: int8 });
 
   heading(`5. simcse eval --model ${untrained} ${trained} ${int8} --pairs ${relative("", PAIRS)}`);
-  const reports = await evaluateModels([untrained, trained, int8], PAIRS);
+  const reports = await evaluateModels(
+    await candidatesOf({ model: [untrained, trained, int8] }),
+    PAIRS,
+  );
   console.log(reportTable(["untrained", "trained", "trained, int8"], reports));
   const [before, after] = reports as [(typeof reports)[0], (typeof reports)[0]];
   const beats = (name: string, score: number): string =>

@@ -5,12 +5,13 @@ export const POOLINGS = ["cls", "cls_before_pooler", "avg"] as const;
 export type Pooling = (typeof POOLINGS)[number];
 
 /** What inference knows besides: averages of two layers, and what other libraries train. */
-const INFERENCE_POOLINGS = [
+export const INFERENCE_POOLINGS = [
   "cls",
   "cls_before_pooler",
   "avg",
   "avg_top2",
   "avg_first_last",
+  "avg_embeddings_last",
   "max",
   "mean_sqrt_len",
   "weightedmean",
@@ -23,7 +24,12 @@ export const DTYPES = ["f32", "int8"] as const;
 export type Dtype = (typeof DTYPES)[number];
 
 /** These need more than the last layer's token vectors, so they stand alone. */
-const UNMIXED: readonly InferencePooling[] = ["cls", "avg_top2", "avg_first_last"];
+const UNMIXED: readonly InferencePooling[] = [
+  "cls",
+  "avg_top2",
+  "avg_first_last",
+  "avg_embeddings_last",
+];
 
 /** A step from the pooled vector to the sentence vector; its tensors are called `modules.<place>.…`. */
 export type Module =

@@ -82,6 +82,7 @@ export function planInferenceBuffers(
 function secondLayer({ encoder, pooling }: ModelConfig): number | undefined {
   if (pooling === "avg_top2") return encoder.numLayers - 2;
   if (pooling === "avg_first_last" && encoder.numLayers > 1) return 0;
+  if (pooling === "avg_embeddings_last") return -1;
   return undefined;
 }
 
@@ -232,6 +233,7 @@ const MODES = {
   avg: 1,
   avg_top2: 1,
   avg_first_last: 1,
+  avg_embeddings_last: 1,
   max: 2,
   mean_sqrt_len: 3,
   weightedmean: 4,

@@ -384,7 +384,7 @@ describe("a folder we write", () => {
     expect(readFileSync(join(path, "README.md"), "utf8")).toMatch(/^---\nlibrary_name: /);
   });
 
-  it.each(["avg_top2", "avg_first_last"] as const)(
+  it.each(["avg_top2", "avg_first_last", "avg_embeddings_last"] as const)(
     "is refused by sentence-transformers, which has no %s, and opened by us",
     async (pooling) => {
       const path = join(root, pooling);

@@ -2,7 +2,9 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
+import { Command } from "commander";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { addEval } from "../../src/cli/eval.ts";
 import { FormatError } from "../../src/errors.ts";
 import {
   averageScore,
@@ -254,53 +256,69 @@ describe("simcse eval --tasks", () => {
     expect(errors).toContain("missing STS-B dev, SICK-R dev, CR");
   });
 
-  it("compares models, random weights and word vectors, whitened, beside the paper's rows", () => {
-    const { code, out, errors } = simcse(
-      "eval",
-      "--model",
-      `random:${at("model")}`,
-      `glove:${at("glove.txt")}`,
-      "--tasks",
-      "STS12",
-      "--data",
-      at("data"),
-      "--published",
-      "--whiten",
-      at("corpus.txt"),
-      "--dimensions",
-      "2",
-    );
+  it("compares a model, random weights and word vectors, whitened, beside the paper's rows", () => {
+    // prettier-ignore
+    const { code, out, errors } = simcse("eval", "--model", at("model"), `whitened:random:${at("model")}`, `whitened:glove:${at("glove.txt")}`, "--tasks", "STS12", "--data", at("data"), "--published", "--whiten", at("corpus.txt"), "--dimensions", "2");
     expect(code, errors).toBe(0);
     const rows = out.split("\n");
     expect(rows[0]).toMatch(/^model +STS12 +STS13/);
-    expect(rows.slice(1, 4).map((row) => row.split(/ +/)[0])).toEqual([
+    expect(rows.slice(1, 5).map((row) => row.split(/ +/)[0])).toEqual([
       "word",
-      `random:${at("model")}`,
-      `glove:${at("glove.txt")}`,
+      at("model"),
+      `whitened:random:${at("model")}`,
+      `whitened:glove:${at("glove.txt")}`,
     ]);
     expect(out).toMatch(/published: SimCSE-BERT-base \(unsupervised\) +68\.40 .* 76\.25\n/);
   });
 
+  it("compares the poolings of a model, a row each", () => {
+    const poolings = ["avg", "avg_first_last", "avg_embeddings_last", "cls_before_pooler"];
+    const pairs = at("data/sts/sts12/OnWN.tsv");
+    // prettier-ignore
+    const { code, out, errors } = simcse("eval", "--model", at("model"), "--pooling", ...poolings, "--pairs", pairs, "--json");
+    expect(code, errors).toBe(0);
+    const reports = JSON.parse(out) as { model: string; pooling: string; uniformity: number }[];
+    expect(reports.map(({ model }) => model)).toEqual(poolings.map(() => at("model")));
+    expect(reports.map(({ pooling }) => pooling)).toEqual(poolings);
+    expect(new Set(reports.map(({ uniformity }) => uniformity)).size).toBe(4);
+  });
+
   it.each([
-    ["neither tasks nor pairs", [], 2, "expected --tasks, --pairs or --retrieval"],
-    ["tasks without data", ["--tasks", "sts"], 2, "expected --data <folder>"],
-    ["an unknown task", ["--tasks", "STS17", "--data", "x"], 2, 'there is no task "STS17"'],
+    ["neither tasks nor pairs", [], "expected --tasks, --pairs or --retrieval"],
+    ["tasks without data", ["--tasks", "sts"], "expected --data <folder>"],
+    ["an unknown task", ["--tasks", "STS17", "--data", "x"], 'there is no task "STS17"'],
     [
       "dimensions without a corpus",
       ["--pairs", "x", "--dimensions", "2"],
-      2,
       "expected --whiten <corpus>",
+    ],
+    ["a corpus for no model", ["--pairs", "x", "--whiten", "x"], "expected a model to whiten"],
+    [
+      "two poolings in one object",
+      ["--tasks", "sts", "--data", "x", "--json", "--pooling", "avg", "max"],
+      "expected one --model and one --pooling",
+    ],
+    ["an unknown pooling", ["--pooling", "mean", "--pairs", "x"], "Allowed choices are cls"],
+    [
+      "a pooling of word vectors",
+      ["--pooling", "max", "--pairs", "examples/software-pairs.tsv", "--model", "glove:x"],
+      "word vectors are averaged",
+    ],
+    [
+      "a head that is not there",
+      ["--pooling", "cls", "--pairs", "examples/software-pairs.tsv"],
+      "pooler.dense.weight",
     ],
     [
       "a folder without data",
       ["--tasks", "sts", "--data", "absent"],
-      1,
       "absent: expected data of STS12",
     ],
-  ])("refuses %s", (_, args, expected, message) => {
-    const { code, errors } = simcse("eval", "--model", at("model"), ...args);
-    expect(errors).toContain(message);
-    expect(code).toBe(expected);
+  ])("refuses %s", async (_, args, message) => {
+    const program = new Command().exitOverride().configureOutput({ writeErr: () => {} });
+    addEval(program);
+    const line = ["eval", "--model", at("model"), ...args];
+    await expect(program.parseAsync(line, { from: "user" })).rejects.toThrow(message);
   });
 });
 

@@ -49,6 +49,7 @@ const EXPECTED: Record<InferencePooling, number[][]> = {
   ...golden.forward.embeddings,
   avg_top2: pooled(average(first!, last!), "mean"),
   avg_first_last: pooled(average(first!, last!), "mean"), // of two layers, the first is the last but one
+  avg_embeddings_last: pooled(average(embedded!, last!), "mean"),
   max: pooled(last!, "max"),
   mean_sqrt_len: pooled(last!, "meanSqrtLen"),
   weightedmean: pooled(last!, "weightedMean"),
@@ -78,8 +79,9 @@ describe.each(INFERENCE_TARGETS)("%s: SentenceEncoder equals PyTorch to 3e-6", (
     const expected = {
       avg_top2: pooled(average(embedded!, first!), "mean"),
       avg_first_last: pooled(first!, "mean"),
+      avg_embeddings_last: pooled(average(embedded!, first!), "mean"),
     };
-    for (const word of ["avg_top2", "avg_first_last"] as const) {
+    for (const word of ["avg_top2", "avg_first_last", "avg_embeddings_last"] as const) {
       const model = open(target, { ...config, encoder, pooling: word }, tensors);
       const vectors = model.encode(golden.sentences, { normalize: false });
       expect(worst(vectors, expected[word]), word).toBeLessThan(3e-6);
