@@ -2,6 +2,7 @@
 export { toAiSdk, type AiSdkEmbeddingModel } from "./adapters/ai-sdk.ts";
 export { toLangChain, type LangChainEmbeddings } from "./adapters/langchain.ts";
 export { FileError, FormatError, HubError } from "./errors.ts";
+export type { Part, Source } from "./files/source.ts";
 export type { EncoderConfig, InferencePooling, ModelConfig, Module } from "./model/config.ts";
 export {
   calibrate,

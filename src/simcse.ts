@@ -1,4 +1,5 @@
 import { FormatError } from "./errors.ts";
+import type { Source } from "./files/source.ts";
 import type { ModelConfig } from "./model/config.ts";
 import { promptOf, type PromptOptions } from "./model/prompts.ts";
 import { BATCH_TOKENS } from "./model/sentence-encoder.ts";
@@ -271,10 +272,11 @@ export class SentenceModel {
   }
 
   /**
-   * An index that `serialize` wrote, over texts of this model. `file` names it in errors.
+   * An index that `serialize` wrote, over texts of this model: its bytes, or a source that is read part by part. `file` names
+   * it in errors.
    * @throws FormatError for bytes that are damaged, or none; RangeError for vectors larger than this model's
    */
-  async openIndex(bytes: Uint8Array, file = "index"): Promise<TextIndex> {
+  async openIndex(bytes: Uint8Array | Source, file = "index"): Promise<TextIndex> {
     return new TextIndex(this, await FlatIndex.parse(this.#kernels, bytes, file));
   }
 

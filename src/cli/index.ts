@@ -1,10 +1,8 @@
 import { Option, type Command } from "commander";
 import { UsageError } from "../errors.ts";
-import { compileKernels } from "../node/binaries.ts";
-import { readFileOr } from "../node/files.ts";
-import { saveIndex, SimCSE } from "../node/index.ts";
+import { openFlatIndex, saveIndex, SimCSE } from "../node/index.ts";
 import { readTexts } from "../node/text-files.ts";
-import { FlatIndex, type ItemId, type NewItem } from "../search/flat-index.ts";
+import type { ItemId, NewItem } from "../search/flat-index.ts";
 import { INDEX_PRECISIONS, type IndexPrecision } from "../search/rows.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { count, note, Progress } from "./terminal.ts";
@@ -94,8 +92,7 @@ async function search(file: string, query: string, options: SearchCommandOptions
 }
 
 async function remove(file: string, ids: readonly string[]): Promise<void> {
-  const kernels = await compileKernels("edge");
-  const index = await FlatIndex.parse(kernels, await readFileOr(file, "an index"), file);
+  const index = await openFlatIndex(file);
   const known = ids.flatMap((id): ItemId[] => {
     const number = /^\d+$/.test(id) ? [Number(id)] : [];
     const found = [id, ...number].filter((candidate) => index.has(candidate));

@@ -35,6 +35,12 @@ export interface Safetensors {
   readonly metadata: Record<string, string>;
 }
 
+/** Where a tensor lies: bytes [begin, end) of its file. */
+export interface SafetensorsSpan extends Omit<SafetensorsTensor, "data"> {
+  readonly begin: number;
+  readonly end: number;
+}
+
 /**
  * Reads a file as strictly as the reference implementation does. The data of the tensors are views of `bytes`.
  *
@@ -44,30 +50,58 @@ export interface Safetensors {
  * @throws FormatError naming the file, the tensor and its numbers
  */
 export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
-  const fail = (problem: string): never => {
-    throw new FormatError(`${name}: ${problem}`);
-  };
+  const start = headerEnd(bytes.subarray(0, 8), bytes.length, name);
+  const { spans, metadata } = parseSpans(bytes.subarray(0, start), bytes.length, name);
+  const tensors = new Map<string, SafetensorsTensor>();
+  for (const [key, { dtype, shape, begin, end }] of spans) {
+    const data = new Uint8Array(bytes.buffer, bytes.byteOffset + begin, end - begin);
+    tensors.set(key, { dtype, shape, data });
+  }
+  return { tensors, metadata };
+}
+
+/**
+ * Where the header ends in a file of `length` bytes that begins with these eight.
+ * @throws FormatError for a header that is too long or past the end, and for a file shorter than 8 bytes
+ */
+export function headerEnd(bytes: Uint8Array, length: number, name: string): number {
   if (bytes.length < 8) {
-    fail(`expected at least 8 bytes of safetensors, found ${bytes.length}; is the file cut off?`);
+    throw new FormatError(
+      `${name}: expected at least 8 bytes of safetensors, found ${bytes.length}; is the file cut off?`,
+    );
   }
   const claimed = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
   if (claimed > MAX_HEADER) {
-    fail(
-      `the header claims ${claimed} bytes, above the limit of ${MAX_HEADER}; is it safetensors?`,
+    throw new FormatError(
+      `${name}: the header claims ${claimed} bytes, above the limit of ${MAX_HEADER}; is it safetensors?`,
     );
   }
-  const headerLength = Number(claimed);
-  const dataStart = 8 + headerLength;
-  if (dataStart > bytes.length) {
-    fail(
-      `the header claims ${claimed} bytes, found only ${bytes.length - 8}; is the file cut off?`,
+  if (8 + Number(claimed) > length) {
+    throw new FormatError(
+      `${name}: the header claims ${claimed} bytes, found only ${length - 8}; is the file cut off?`,
     );
   }
-  const dataLength = bytes.length - dataStart;
+  return 8 + Number(claimed);
+}
 
-  const header = parseHeader(bytes.subarray(8, dataStart), fail);
+/**
+ * What lies where in a file of `length` bytes, by its beginning up to `headerEnd`: in the order of the data.
+ * @throws FormatError as `parseSafetensors` does
+ */
+export function parseSpans(
+  bytes: Uint8Array,
+  length: number,
+  name: string,
+): { spans: Map<string, SafetensorsSpan>; metadata: Record<string, string> } {
+  const fail = (problem: string): never => {
+    throw new FormatError(`${name}: ${problem}`);
+  };
+  const dataStart = bytes.length;
+  const dataLength = length - dataStart;
+
+  const header = parseHeader(bytes.subarray(8), fail);
   const metadata = Object.create(null) as Record<string, string>;
-  const found: { key: string; tensor: SafetensorsTensor; begin: number; end: number }[] = [];
+  const found: [key: string, span: SafetensorsSpan][] = [];
   for (const [key, value] of Object.entries(header)) {
     if (key === "__metadata__") {
       const entries = Object.entries(isObject(value) ? value : fail("__metadata__ is no object"));
@@ -110,29 +144,27 @@ export function parseSafetensors(bytes: Uint8Array, name: string): Safetensors {
           `but data_offsets [${begin}, ${end}] hold ${end - begin}`,
       );
     }
-    const data = new Uint8Array(bytes.buffer, bytes.byteOffset + dataStart + begin, end - begin);
-    found.push({ key, tensor: { dtype, shape, data }, begin, end });
+    found.push([key, { dtype, shape, begin: dataStart + begin, end: dataStart + end }]);
   }
 
-  found.sort((a, b) => a.begin - b.begin || a.end - b.end);
-  const tensors = new Map<string, SafetensorsTensor>();
-  let covered = 0;
+  found.sort(([, a], [, b]) => a.begin - b.begin || a.end - b.end);
+  let covered = dataStart;
   let previous = "the header";
-  for (const { key, tensor, begin, end } of found) {
+  for (const [key, { begin, end }] of found) {
+    const at = (byte: number): number => byte - dataStart;
     if (begin < covered) {
-      fail(`${key}: begins at byte ${begin}, within ${previous}, which ends at ${covered}`);
+      fail(`${key}: begins at byte ${at(begin)}, within ${previous}, which ends at ${at(covered)}`);
     }
     if (begin > covered) {
-      fail(`${key}: begins at byte ${begin}, but ${previous} ends at ${covered}: a hole`);
+      fail(`${key}: begins at byte ${at(begin)}, but ${previous} ends at ${at(covered)}: a hole`);
     }
-    tensors.set(key, tensor);
     covered = end;
     previous = key;
   }
-  if (covered !== dataLength) {
-    fail(`${dataLength - covered} bytes follow the last tensor, which ends at ${covered}`);
+  if (covered !== length) {
+    fail(`${length - covered} bytes follow the last tensor, which ends at ${covered - dataStart}`);
   }
-  return { tensors, metadata };
+  return { spans: new Map(found), metadata };
 }
 
 /**
@@ -144,43 +176,62 @@ export function serializeSafetensors(
   tensors: Iterable<readonly [name: string, tensor: SafetensorsTensor]>,
   metadata: Readonly<Record<string, string>> = {},
 ): Uint8Array<ArrayBuffer> {
-  const sorted = [...tensors].toSorted(
-    ([, a], [, b]) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype],
-  );
-  const header = new Map<string, object>();
-  let dataLength = 0;
-  for (const [name, { dtype, shape, data }] of sorted) {
-    const expected = shape.reduce((product, n) => product * n, ELEMENT_BYTES[dtype]);
-    if (data.length !== expected) {
-      throw new RangeError(
-        `${name}: ${dtype} ${show(shape)} takes ${expected} bytes, found ${data.length}`,
-      );
-    }
-    if (name === "__metadata__") {
-      throw new RangeError(`__metadata__ is reserved by safetensors; give the tensor another name`);
-    }
-    if (header.has(name)) throw new RangeError(`${name}: two tensors have this name`);
-    header.set(name, { dtype, shape, data_offsets: [dataLength, dataLength + data.length] });
-    dataLength += data.length;
+  const all = [...tensors];
+  for (const [name, { dtype, shape, data }] of all) {
+    const expected = bytesOf(dtype, shape);
+    if (data.length === expected) continue;
+    throw new RangeError(
+      `${name}: ${dtype} ${show(shape)} takes ${expected} bytes, found ${data.length}`,
+    );
   }
-  const json = new TextEncoder().encode(
-    JSON.stringify({
-      ...(Object.keys(metadata).length > 0 && { __metadata__: metadata }),
-      ...Object.fromEntries(header),
-    }),
+  const { header, order } = serializeHeader(all, metadata);
+  const bytes = new Uint8Array(
+    order.reduce((sum, [, { data }]) => sum + data.length, header.length),
   );
-  const dataStart = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
-
-  const bytes = new Uint8Array(dataStart + dataLength);
-  new DataView(bytes.buffer).setBigUint64(0, BigInt(dataStart - 8), true);
-  bytes.fill(0x20, 8, dataStart);
-  bytes.set(json, 8);
-  let offset = dataStart;
-  for (const [, { data }] of sorted) {
+  bytes.set(header);
+  let offset = header.length;
+  for (const [, { data }] of order) {
     bytes.set(data, offset);
     offset += data.length;
   }
   return bytes;
+}
+
+/**
+ * The beginning of a file, up to its data, and the order in which these follow.
+ * @throws RangeError for a name used twice or reserved
+ */
+export function serializeHeader<T extends Omit<SafetensorsTensor, "data">>(
+  tensors: readonly (readonly [name: string, tensor: T])[],
+  metadata: Readonly<Record<string, string>>,
+): { header: Uint8Array<ArrayBuffer>; order: (readonly [name: string, tensor: T])[] } {
+  const order = tensors.toSorted(([, a], [, b]) => ELEMENT_BYTES[b.dtype] - ELEMENT_BYTES[a.dtype]);
+  const entries = new Map<string, object>();
+  let dataLength = 0;
+  for (const [name, { dtype, shape }] of order) {
+    if (name === "__metadata__") {
+      throw new RangeError(`__metadata__ is reserved by safetensors; give the tensor another name`);
+    }
+    if (entries.has(name)) throw new RangeError(`${name}: two tensors have this name`);
+    const end = dataLength + bytesOf(dtype, shape);
+    entries.set(name, { dtype, shape, data_offsets: [dataLength, end] });
+    dataLength = end;
+  }
+  const json = new TextEncoder().encode(
+    JSON.stringify({
+      ...(Object.keys(metadata).length > 0 && { __metadata__: metadata }),
+      ...Object.fromEntries(entries),
+    }),
+  );
+  const dataStart = Math.ceil((8 + json.length) / ALIGNMENT) * ALIGNMENT;
+  const header = new Uint8Array(dataStart).fill(0x20);
+  new DataView(header.buffer).setBigUint64(0, BigInt(dataStart - 8), true);
+  header.set(json, 8);
+  return { header, order };
+}
+
+function bytesOf(dtype: SafetensorsDtype, shape: readonly number[]): number {
+  return shape.reduce((product, n) => product * n, ELEMENT_BYTES[dtype]);
 }
 
 /**

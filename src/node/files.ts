@@ -64,14 +64,19 @@ export async function readFileOr(path: string, what: string): Promise<Buffer<Arr
   try {
     return await readFile(path);
   } catch (error) {
-    const problem =
-      code(error) === "ENOENT"
-        ? "does not exist"
-        : code(error) === "EISDIR"
-          ? "is a folder"
-          : `cannot be read (${(error as Error).message})`;
-    throw new FileError(`${path} ${problem}; expected ${what}`, { cause: error });
+    throw unreadable(error, path, what);
   }
+}
+
+/** The error of a file that could not be read; without an `error`, because it is none. */
+export function unreadable(error: unknown, path: string, what: string): FileError {
+  const problem =
+    code(error) === "ENOENT"
+      ? "does not exist"
+      : error === undefined || code(error) === "EISDIR"
+        ? "is a folder"
+        : `cannot be read (${(error as Error).message})`;
+  return new FileError(`${path} ${problem}; expected ${what}`, { cause: error });
 }
 
 /** Whether there is a file or folder. */

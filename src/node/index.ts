@@ -1,13 +1,15 @@
 /** The API in Node: model folders, threads and files. */
+import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { type Dtype, DTYPES } from "../model/config.ts";
 import { quantizeInt8 } from "../quantize/quantize.ts";
-import type { FlatIndex, NewItem } from "../search/flat-index.ts";
-import type { TextIndex } from "../search/text-index.ts";
+import { FlatIndex, type NewItem } from "../search/flat-index.ts";
+import { TextIndex } from "../search/text-index.ts";
 import { type BuildOptions, configure, type ModelOptions, SentenceModel } from "../simcse.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { compileKernels } from "./binaries.ts";
-import { readFileOr, writeFileAtomic } from "./files.ts";
+import { FileSource } from "./file-source.ts";
+import { writeFileAtomic } from "./files.ts";
 import { type ModelFolder, readModelFolder } from "./model-folder.ts";
 import { EncoderPool } from "./pool.ts";
 import { readLines } from "./text-files.ts";
@@ -75,9 +77,10 @@ export class SimCSE extends SentenceModel {
     return super.buildIndex(texts, options);
   }
 
-  /** An index that `saveIndex` wrote, over texts of this model. */
+  /** An index that `saveIndex` wrote, over texts of this model: read a block at a time, with no second copy of it. */
   async loadIndex(file: string): Promise<TextIndex> {
-    return this.openIndex(await readFileOr(file, "an index"), file);
+    await using source = await FileSource.open(file, "an index");
+    return await this.openIndex(source, file);
   }
 }
 
@@ -100,7 +103,17 @@ async function convertTo(
   return { config: quantized.config, tensors: new Map(quantized.tensors) };
 }
 
+/** An index of a file without the model that its vectors are of. */
+export async function openFlatIndex(file: string): Promise<FlatIndex> {
+  await using source = await FileSource.open(file, "an index");
+  return await FlatIndex.parse(await compileKernels("edge"), source, file);
+}
+
 /** Writes an index to a file, as a whole or not at all. */
 export async function saveIndex(index: TextIndex | FlatIndex, file: string): Promise<void> {
-  await writeFileAtomic(file, await index.serialize());
+  const flat = index instanceof TextIndex ? index.index : index;
+  await writeFileAtomic(
+    file,
+    flat.chunks(() => createHash("sha256")),
+  );
 }

@@ -1,11 +1,6 @@
-import { FormatError } from "../errors.ts";
-import { sha256HexOfParts } from "../files/checksum.ts";
-import {
-  parseSafetensors,
-  type SafetensorsTensor,
-  serializeSafetensors,
-} from "../files/safetensors.ts";
-import { INDEX_PRECISIONS, type IndexPrecision, Rows } from "./rows.ts";
+import { memorySource, type Source } from "../files/source.ts";
+import { collectHash, concat, type NewHash, openIndexFile, writeIndexFile } from "./index-file.ts";
+import { type IndexPrecision, MOST_DIMENSIONS, Rows } from "./rows.ts";
 
 export type ItemId = number | string;
 /** Whatever belongs to a text; it is saved as JSON. */
@@ -44,8 +39,6 @@ export interface Duplicate {
   readonly score: number;
 }
 
-const FORMAT = "simcse-edge index 1";
-const MOST_DIMENSIONS = 8192;
 /** Binary search rescores so many times as many candidates as results, and at least so many. */
 const RESCORE_FACTOR = 8;
 const RESCORE_LEAST = 64;
@@ -270,46 +263,29 @@ export class FlatIndex {
 
   /** The index as one safetensors file with a checksum; `parse` reads it. */
   async serialize(): Promise<Uint8Array<ArrayBuffer>> {
-    const items = new TextEncoder().encode(JSON.stringify(this.#items));
-    const tensors: [string, SafetensorsTensor][] = [
-      ...this.#rows.toTensors(this.size),
-      ["items", { dtype: "U8", shape: [items.length], data: items }],
-    ];
-    const header = { precision: this.precision, dimension: String(this.dimension) };
-    const sha256 = await checksum(new Map(tensors), header);
-    return serializeSafetensors(tensors, { format: FORMAT, ...header, sha256 });
+    const chunks: Uint8Array[] = [];
+    for await (const chunk of this.chunks(collectHash)) chunks.push(chunk);
+    return concat(chunks);
+  }
+
+  /** The same file in chunks, each to be used before the index is changed. `newHash` gives SHA-256. */
+  chunks(newHash: NewHash): AsyncGenerator<Uint8Array> {
+    return writeIndexFile(this.#rows, this.#items, newHash);
   }
 
   /**
-   * The index that `serialize` wrote. `file` names it in errors.
+   * The index that `serialize` wrote, of bytes in memory or of a source that is read part by part. `file` names it in errors.
    * @throws FormatError for bytes that are damaged or no index
    */
   static async parse(
     kernels: WebAssembly.Module,
-    bytes: Uint8Array,
+    bytes: Uint8Array | Source,
     file: string,
   ): Promise<FlatIndex> {
-    const { tensors, metadata } = parseSafetensors(bytes, file);
-    const { format = "another safetensors file", dimension = "", sha256 } = metadata;
-    const precision = INDEX_PRECISIONS.find((name) => name === metadata["precision"]);
-    if (format !== FORMAT || precision === undefined) {
-      throw new FormatError(`${file}: expected ${FORMAT}, found ${format}; build the index again`);
-    }
-    const sum = await checksum(tensors, { precision, dimension });
-    if (sum !== sha256) {
-      throw new FormatError(
-        `${file}: damaged: expected sha256 ${sha256}, found ${sum}; build the index again`,
-      );
-    }
-    if (!(/^\d{1,4}$/.test(dimension) && +dimension >= 1 && +dimension <= MOST_DIMENSIONS)) {
-      throw new FormatError(
-        `${file}: expected a dimension from 1 to ${MOST_DIMENSIONS}, found ${JSON.stringify(dimension.slice(0, 20))}`,
-      );
-    }
-    const index = new FlatIndex(kernels, Number(dimension), precision);
-    const items = parseItems(tensors.get("items"), file);
-    index.#rows.fromTensors(items.length, tensors, file);
-    for (const item of items) index.#append(item);
+    const source = bytes instanceof Uint8Array ? memorySource(bytes) : bytes;
+    const opened = await openIndexFile(source, file);
+    const index = new FlatIndex(kernels, opened.dimension, opened.precision);
+    for (const item of await opened.read(index.#rows)) index.#append(item);
     return index;
   }
 
@@ -381,36 +357,4 @@ class Best {
     const sorted = this.#found.toSorted((a, b) => b.score - a.score || a.row - b.row);
     return sorted.slice(0, this.#count);
   }
-}
-
-/** The items of a file, whose checksum says nothing of who wrote it. */
-function parseItems(tensor: SafetensorsTensor | undefined, file: string): Item[] {
-  let json: unknown;
-  try {
-    json = JSON.parse(new TextDecoder().decode(tensor?.data));
-  } catch {
-    json = undefined;
-  }
-  const ids = new Set<unknown>();
-  const isItem = (item: unknown): item is Item => {
-    const { id, text } = (item ?? {}) as Partial<Record<keyof Item, unknown>>;
-    const fresh = (typeof id === "number" || typeof id === "string") && !ids.has(id);
-    ids.add(id);
-    return fresh && typeof text === "string";
-  };
-  if (Array.isArray(json) && json.every(isItem)) return json;
-  throw new FormatError(
-    `${file}: items: expected a JSON array of texts with ids of their own; build the index again`,
-  );
-}
-
-function checksum(
-  tensors: ReadonlyMap<string, SafetensorsTensor>,
-  header: { readonly precision: string; readonly dimension: string },
-): Promise<string> {
-  const data = ["vectors", "codes", "scales", "items"].flatMap(
-    (name) => tensors.get(name)?.data ?? [],
-  );
-  const { precision, dimension } = header;
-  return sha256HexOfParts([...data, new TextEncoder().encode(`${precision} ${dimension}`)]);
 }

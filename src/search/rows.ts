@@ -1,6 +1,5 @@
-import { FormatError } from "../errors.ts";
+import type { Part as FilePart } from "../files/source.ts";
 import { packSigns } from "../quantize/embeddings.ts";
-import type { SafetensorsTensor } from "../files/safetensors.ts";
 import { Arena, type ElementType, type Tensor } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
@@ -13,6 +12,7 @@ import { innerProductsInt8Scratch } from "../runtime/scratch.ts";
 export type IndexPrecision = "float32" | "int8" | "binary";
 export const INDEX_PRECISIONS: readonly IndexPrecision[] = ["float32", "int8", "binary"];
 
+export const MOST_DIMENSIONS = 8192;
 /** Rows that are allocated and scanned at a time. */
 const BLOCK_ROWS = 1024;
 const PAGE = 65536;
@@ -93,8 +93,8 @@ export class Rows {
   /** Writes a vector into a row. */
   write(row: number, vector: Float32Array): void {
     const { floats, codes, scales, bits } = this.#layout;
-    if (floats) this.#bytes("floats", row).set(bytesOf(vector));
-    if (bits) this.#bytes("bits", row).set(packSigns(vector));
+    if (floats) this.#view("floats", row, 1).set(bytesOf(vector));
+    if (bits) this.#view("bits", row, 1).set(packSigns(vector));
     if (codes && scales) {
       this.setQuery(vector);
       // prettier-ignore
@@ -116,7 +116,7 @@ export class Rows {
   /** Copies a row to another place. */
   move(from: number, to: number): void {
     for (const part of Object.keys(this.#layout) as Part[]) {
-      this.#bytes(part, to).set(this.#bytes(part, from));
+      this.#view(part, to, 1).set(this.#view(part, from, 1));
     }
   }
 
@@ -155,56 +155,56 @@ export class Rows {
     }
   }
 
-  /** The first `rows` rows as the tensors of a file. Signs are left out: the floats have them. */
-  toTensors(rows: number): [string, SafetensorsTensor][] {
-    const { floats } = this.#layout;
-    const tensor = (part: Part, dtype: "F32" | "I8", ...shape: number[]): SafetensorsTensor => {
-      const used = (dtype === "F32" ? 4 : 1) * (shape[0] ?? 1);
-      const data = new Uint8Array(rows * used);
-      for (let row = 0; row < rows; row++) {
-        data.set(this.#bytes(part, row).subarray(0, used), row * used);
-      }
-      return { dtype, shape: [rows, ...shape], data };
+  /** What a file has of `rows` rows, by name. Signs are left out: the floats have them. */
+  stored(rows: number): Record<string, StoredRows> {
+    if (this.#layout.floats) {
+      return { vectors: { part: "floats", dtype: "F32", shape: [rows, this.dimension] } };
+    }
+    return {
+      codes: { part: "codes", dtype: "I8", shape: [rows, this.dimension] },
+      scales: { part: "scales", dtype: "F32", shape: [rows] },
     };
-    if (floats) return [["vectors", tensor("floats", "F32", this.dimension)]];
-    return [
-      ["codes", tensor("codes", "I8", this.dimension)],
-      ["scales", tensor("scales", "F32")],
-    ];
+  }
+
+  /** The bytes of a stored part, a block at a time; each is overwritten or moved by what changes the rows. */
+  *chunks({ part, dtype, shape }: StoredRows): Generator<Uint8Array> {
+    for (const { first, count } of blocks(shape[0]!)) {
+      const rows = this.#view(part, first, count);
+      const used = count * bytesOfRow({ dtype, shape });
+      if (used < rows.length) yield copyRows(new Uint8Array(used), rows, count);
+      else yield rows;
+    }
   }
 
   /**
-   * The inverse of `toTensors`. `file` names the tensors' file in errors.
-   * @throws FormatError for a tensor that is absent or has another shape
+   * Reads a stored part, a block at a time, straight to its place.
+   * @returns the first row with a component that is no number, if there is one
    */
-  fromTensors(rows: number, tensors: ReadonlyMap<string, SafetensorsTensor>, file: string): void {
-    const find = (name: string, dtype: "F32" | "I8", ...shape: number[]): Uint8Array => {
-      const stored = tensors.get(name);
-      const expected = `${dtype} [${shape.join(", ")}]`;
-      const found = stored ? `${stored.dtype} [${stored.shape.join(", ")}]` : "none";
-      if (stored && found === expected) return stored.data;
-      throw new FormatError(`${name}: expected ${expected}, found ${found} in ${file}`);
-    };
-    const row = (data: Uint8Array, i: number): Uint8Array =>
-      data.slice((i * data.length) / rows, ((i + 1) * data.length) / rows);
-    if (this.#layout.floats) {
-      const vectors = find("vectors", "F32", rows, this.dimension);
-      this.reserve(rows);
-      for (let i = 0; i < rows; i++) {
-        const vector = new Float32Array(row(vectors, i).buffer);
-        expectFinite(vector, `vectors[${i}]`, file);
-        this.write(i, vector);
+  async fill({ part, dtype, shape }: StoredRows, file: FilePart): Promise<number | undefined> {
+    let alien: number | undefined;
+    this.reserve(shape[0]!);
+    for (const { first, count } of blocks(shape[0]!)) {
+      const rows = this.#view(part, first, count);
+      const used = count * bytesOfRow({ dtype, shape });
+      if (used < rows.length) {
+        const chunk = new Uint8Array(used);
+        await file.read(chunk);
+        copyRows(rows, chunk, count);
+      } else {
+        await file.read(rows);
       }
-    } else {
-      const codes = find("codes", "I8", rows, this.dimension);
-      const scales = find("scales", "F32", rows);
-      expectFinite(new Float32Array(scales.slice().buffer), "scales", file);
-      this.reserve(rows);
-      for (let i = 0; i < rows; i++) {
-        this.#bytes("codes", i).set(row(codes, i));
-        this.#bytes("scales", i).set(row(scales, i));
+      if (dtype === "F32" && alien === undefined) {
+        const values = new Float32Array(rows.buffer, rows.byteOffset, rows.length / 4);
+        const at = firstAlien(values);
+        if (at >= 0) alien = first + Math.floor((at * count) / values.length);
+      }
+      if (this.#layout.bits) {
+        for (let row = first; row < first + count; row++) {
+          this.#view("bits", row, 1).set(packSigns(this.read(row)));
+        }
       }
     }
+    return alien;
   }
 
   #address(part: Part, row: number): number {
@@ -213,17 +213,45 @@ export class Rows {
     return this.#blocks[Math.floor(row / BLOCK_ROWS)]![part]!.ptr + (row % BLOCK_ROWS) * stride;
   }
 
-  #bytes(part: Part, row: number): Uint8Array {
-    const { dtype, count } = this.#layout[part]!;
-    const length = count * (dtype === "I8" ? 1 : 4);
+  /** The bytes of `count` rows of one block. */
+  #view(part: Part, row: number, count: number): Uint8Array {
+    const { dtype, count: elements } = this.#layout[part]!;
+    const length = count * elements * (dtype === "I8" ? 1 : 4);
     return new Uint8Array(this.#memory.buffer, this.#address(part, row), length);
   }
 }
 
-function expectFinite(values: Float32Array, name: string, file: string): void {
-  const at = values.findIndex((x) => !Number.isFinite(x));
-  if (at < 0) return;
-  throw new FormatError(`${name}: component ${at} is ${values[at]}, expected a number in ${file}`);
+/** A part of the rows as a file has it: [rows, dimension], or [rows]. */
+export interface StoredRows {
+  readonly part: Part;
+  readonly dtype: "F32" | "I8";
+  readonly shape: readonly number[];
+}
+
+function bytesOfRow({ dtype, shape }: Pick<StoredRows, "dtype" | "shape">): number {
+  return (dtype === "I8" ? 1 : 4) * (shape[1] ?? 1);
+}
+
+/** Copies rows between buffers in which they have different room. */
+function copyRows(to: Uint8Array, from: Uint8Array, count: number): Uint8Array {
+  const [wide, room] = [from.length / count, to.length / count];
+  for (let row = 0; row < count; row++) {
+    to.set(from.subarray(row * wide, row * wide + Math.min(wide, room)), row * room);
+  }
+  return to;
+}
+
+function* blocks(rows: number): Generator<{ first: number; count: number }> {
+  for (let first = 0; first < rows; first += BLOCK_ROWS) {
+    yield { first, count: Math.min(BLOCK_ROWS, rows - first) };
+  }
+}
+
+/** The place of the first value that is no number, or -1. */
+function firstAlien(values: Float32Array): number {
+  let sum = 0; // in double precision, where no sum of floats overflows
+  for (let i = 0; i < values.length; i++) sum += values[i]!;
+  return Number.isFinite(sum) ? -1 : values.findIndex((x) => !Number.isFinite(x));
 }
 
 type Entries = [Part, { readonly dtype: ElementType; readonly count: number }][];

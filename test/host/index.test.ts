@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -11,7 +12,7 @@ import {
   serializeSafetensors,
 } from "../../src/files/safetensors.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
-import { saveIndex, SimCSE } from "../../src/node/index.ts";
+import { openFlatIndex, saveIndex, SimCSE } from "../../src/node/index.ts";
 import { FlatIndex, type ItemId, type SearchResult } from "../../src/search/flat-index.ts";
 import { INDEX_PRECISIONS, type IndexPrecision } from "../../src/search/rows.ts";
 import { uniform } from "../kernels/harness.ts";
@@ -151,6 +152,19 @@ describe.each(INDEX_PRECISIONS)("%s: FlatIndex", (precision) => {
     expect(again.search(vectors[9]!, options)).toEqual(index.search(vectors[9]!, options));
     expect(await again.serialize()).toEqual(bytes);
   });
+
+  it.each([24, 128])(
+    "of %i dimensions is written to a file and read from it a block at a time: the same bytes",
+    async (dimension) => {
+      const file = join(directory, `${precision}-${dimension}.index`);
+      const index = indexOf(units(9, 2100, dimension), precision);
+      await saveIndex(index, file);
+      expect(new Uint8Array(readFileSync(file))).toEqual(await index.serialize());
+      const again = await openFlatIndex(file);
+      expect(again.items).toEqual(index.items);
+      expect(await again.serialize()).toEqual(await index.serialize());
+    },
+  );
 
   it("survives serialize and parse when it is empty", async () => {
     const empty = new FlatIndex(kernels, 8, precision);
@@ -347,7 +361,7 @@ describe("FlatIndex refuses", () => {
     ["no items", "items: expected", undefined],
     [
       "fewer items than vectors",
-      "vectors: expected F32 [1, 4], found F32 [3, 4] in x",
+      "x: expected 3 items, one a row, found 1",
       jsonTensor(`[{"id": 0, "text": ""}]`),
     ],
   ])("a file of a right checksum with %s", async (_, message, items) => {
@@ -372,6 +386,51 @@ describe("FlatIndex refuses", () => {
     );
     const cut = (await make().serialize()).subarray(0, -1);
     await expect(FlatIndex.parse(kernels, cut, "x")).rejects.toThrow(/x: .*cut off/);
+  });
+});
+
+describe("an index in a file", () => {
+  const dimension = 384;
+  const rows = 40_000;
+  const file = join(directory, "large.index");
+  const megabytes = (rows * dimension * 4) / 1e6;
+
+  it("is loaded and saved without a second copy in memory", async () => {
+    const index = new FlatIndex(kernels, dimension);
+    const vectors = units(10, 100, dimension);
+    const some = Array.from({ length: rows }, (_, i) => vectors[i % 100]!);
+    index.add(
+      some.map((_, i) => `${i}`),
+      some,
+    );
+    await saveIndex(index, file);
+    const script = `
+      import { openFlatIndex, saveIndex } from "./src/node/index.ts";
+      const peak = () => process.resourceUsage().maxRSS * 1024;
+      const before = peak();
+      const index = await openFlatIndex(${JSON.stringify(file)});
+      await saveIndex(index, ${JSON.stringify(file)} + "2");
+      console.log((peak() - before) / 1e6);`;
+    const options = ["--input-type=module", "--eval", script];
+    const { stdout, stderr } = spawnSync(process.execPath, options, { encoding: "utf8" });
+    expect(stderr).toBe("");
+    expect(Number(stdout)).toBeGreaterThan(megabytes); // 61 MB of vectors
+    expect(Number(stdout)).toBeLessThan(1.7 * megabytes);
+    expect(readFileSync(`${file}2`).equals(readFileSync(file))).toBe(true);
+  });
+
+  it("names the file of which a part is missing or damaged", async () => {
+    const index = indexOf(units(9, 20, 8), "float32");
+    await saveIndex(index, file);
+    const bytes = readFileSync(file);
+    writeFileSync(file, bytes.subarray(0, -3));
+    await expect(openFlatIndex(file)).rejects.toThrow(new RegExp(`^${file}: .*cut off`));
+    bytes[bytes.length - 500]! ^= 1;
+    writeFileSync(file, bytes);
+    await expect(openFlatIndex(file)).rejects.toThrow(`${file}: damaged: expected sha256`);
+    await expect(openFlatIndex(directory)).rejects.toThrow(
+      `${directory} is a folder; expected an index`,
+    );
   });
 });
 
