@@ -6,8 +6,11 @@ import { type Context, Hono } from "hono";
 import { cors } from "hono/cors";
 import { methodNotAllowed } from "hono/method-not-allowed";
 import { requestId } from "hono/request-id";
+import { routePath } from "hono/route";
 import { secureHeaders } from "hono/secure-headers";
 import { authenticate, type ClientVariables } from "./auth.ts";
+import { addDocuments } from "./documents/routes.ts";
+import type { DocumentStore } from "./documents/store.ts";
 import { ApiError, inDialect, teiType } from "./errors.ts";
 import { type Limits, Load, spend } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
@@ -32,11 +35,14 @@ export interface Api {
   readonly limits: Limits;
   readonly load: Load;
   readonly metrics: Metrics;
+  /** Where clients keep documents, which are then what is searched. */
+  readonly documents: DocumentStore | undefined;
 }
 
 /**
  * The app over a model that is loaded when a request first needs it. `fetchPage` answers the paths of the search page;
- * without it there is none. Anybody may ask for the health and, unless the server is closed, for the page, which shows
+ * without it there is none. `documents` keeps what clients
+ * write; without it they cannot. Anybody may ask for the health and, unless the server is closed, for the page, which shows
  * nothing by itself; all else is for whom `settings.access` allows.
  *
  * | route                          |                                                              |
@@ -46,12 +52,14 @@ export interface Api {
  * | `POST /embed`, `/similarity`, `/tokenize` | `worker/tei.ts`                                   |
  * | `GET /info`, `/metrics`        |                                                              |
  * | `POST /search`                 | `worker/search.ts`                                           |
+ * | `POST`, `GET`, `DELETE /documents`, `/documents/…` | `worker/documents/routes.ts`             |
  * | `GET /health`                  | 200 once the model is loaded, 503 while it cannot be         |
  */
 export function createApp(
   loadService: () => Promise<Service>,
   { access, limits, corsOrigins, rateLimit }: Settings,
   fetchPage?: FetchAsset,
+  documents?: DocumentStore,
 ): App {
   const app: App = new Hono<ClientVariables>();
   app.use(requestId(), secureHeaders(SECURE_HEADERS));
@@ -88,7 +96,7 @@ export function createApp(
 
   const load = new Load(limits);
   const metrics = new Metrics();
-  const api: Api = { service: sharedLoad(loadService), limits, load, metrics };
+  const api: Api = { service: sharedLoad(loadService), limits, load, metrics, documents };
   app.get("/health", async (c) => {
     await api.service();
     return c.json({ status: "ok" });
@@ -98,8 +106,8 @@ export function createApp(
   app.use(async (c, next) => {
     const start = performance.now();
     await next();
-    // A path that is none is no name of a series: anybody can make up as many as he likes.
-    const route = c.res.status === 404 || c.res.status === 401 ? "none" : c.req.path;
+    // No path is the name of a series: anybody can make up as many as he likes.
+    const route = c.res.status === 404 || c.res.status === 401 ? "none" : routePath(c, -1);
     const error = c.res.ok ? undefined : teiType(c.res.status);
     metrics.request(route, (performance.now() - start) / 1000, error);
   });
@@ -111,6 +119,7 @@ export function createApp(
   addOpenAi(app, api);
   addTei(app, api);
   addSearch(app, api);
+  addDocuments(app, api);
   return app;
 }
 

@@ -48,6 +48,8 @@ export const inputSchema = (limits: Limits): v.GenericSchema<Input | Input[], In
 export interface TokenizeOptions extends PromptOptions {
   /** Field of the request that the inputs came in, for errors. */
   readonly param: string;
+  /** Field of each element of `param`, where they are objects. */
+  readonly field?: string;
   /** The end that is cut off a text that is too long; without it such a text is refused. */
   readonly truncate?: "left" | "right" | undefined;
   readonly signal: AbortSignal;
@@ -64,14 +66,15 @@ export async function tokenize(
   model: SentenceModel,
   inputs: readonly Input[],
   { limits, metrics }: Pick<Api, "limits" | "metrics">,
-  { param, truncate, signal, ...prompt }: TokenizeOptions,
+  { param, field, truncate, signal, ...prompt }: TokenizeOptions,
 ): Promise<TokenIds[]> {
   const prefix = promptOf(model.config, prompt);
   const texts: TokenIds[] = [];
   let characters = 0;
   let tokens = 0;
   for (const [i, input] of inputs.entries()) {
-    const name = inputs.length === 1 ? param : `${param}[${i}]`;
+    let name = inputs.length === 1 ? param : `${param}[${i}]`;
+    if (field !== undefined) name = `${param}[${i}].${field}`;
     const ids = tokenizeOne(
       model,
       typeof input === "string" ? prefix + input : input,

@@ -13,6 +13,12 @@ export interface Limits {
   readonly tokens: number;
   /** Most results of a search. */
   readonly results: number;
+  /** Longest text of a document, in bytes of UTF-8. */
+  readonly textBytes: number;
+  /** Most metadata of a document, in bytes of JSON. */
+  readonly metadataBytes: number;
+  /** Most memory for the index of documents, in bytes; it bounds their number. */
+  readonly indexBytes: number;
   /** Most requests that are worked on or wait at a time. */
   readonly concurrent: number;
   /** Most bytes of all bodies that are held at a time. */
@@ -25,6 +31,9 @@ export const DEFAULT_LIMITS: Limits = {
   inputs: 2048,
   tokens: 65_536,
   results: 50,
+  textBytes: 65_536,
+  metadataBytes: 10_240,
+  indexBytes: 40_000_000,
   concurrent: 128,
   concurrentBytes: 8_000_000,
 };
@@ -36,6 +45,9 @@ const VARIABLES: Readonly<Record<string, keyof Limits>> = {
   MAX_INPUTS: "inputs",
   MAX_TOKENS: "tokens",
   MAX_RESULTS: "results",
+  MAX_TEXT_BYTES: "textBytes",
+  MAX_METADATA_BYTES: "metadataBytes",
+  MAX_INDEX_BYTES: "indexBytes",
   MAX_CONCURRENT: "concurrent",
   MAX_CONCURRENT_BYTES: "concurrentBytes",
 };

@@ -23,7 +23,11 @@ export async function readJson<S extends v.GenericSchema>(
   const { success, issues, output } = v.safeParse(schema, json, { abortEarly: true });
   if (success) return output;
   const [{ message, path = [], type: kind }] = issues;
-  const param = path.map(({ key }) => (typeof key === "number" ? `[${key}]` : key)).join("");
+  const param = path
+    .map(({ key }, i) =>
+      typeof key === "number" ? `[${key}]` : `${i > 0 ? "." : ""}${String(key)}`,
+    )
+    .join("");
   throw new ApiError(400, param ? `${param}: ${message}` : message, {
     param: param || null,
     empty: kind === "non_empty",

@@ -4,10 +4,12 @@ import type { AddressInfo } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
 import { type Command, Option } from "commander";
 import { createApp } from "../../worker/app.ts";
+import type { DocumentStore } from "../../worker/documents/store.ts";
 import type { Service } from "../../worker/service.ts";
-import { settingsOf } from "../../worker/settings.ts";
+import { type Settings, settingsOf } from "../../worker/settings.ts";
 import type { FetchAsset } from "../../worker/weights.ts";
 import { UsageError } from "../errors.ts";
+import { compileKernels } from "../node/binaries.ts";
 import { SimCSE } from "../node/index.ts";
 import { hashOf, makeKey } from "../node/keys.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
@@ -16,6 +18,7 @@ import { note } from "./terminal.ts";
 interface ServeOptions {
   readonly model: string;
   readonly index?: string;
+  readonly documents?: string;
   readonly name: string;
   readonly host: string;
   readonly port: number;
@@ -68,15 +71,24 @@ function accessFor({ public: open, apiKey, host }: ServeOptions): {
   };
 }
 
+/** The store is loaded only where it is used, since some versions of Node warn of their SQLite. */
+async function openStore(file: string, { limits }: Settings): Promise<DocumentStore & Disposable> {
+  const { openDocuments } = await import("../node/documents.ts");
+  return openDocuments(file, await compileKernels("edge"), limits.indexBytes);
+}
+
 /** The Worker's app in Node, encoding on a pool of threads, until it is interrupted. */
 async function serve(options: ServeOptions): Promise<void> {
-  const { model: folder, index: file, name, threads, host } = options;
+  const { model: folder, index: file, documents: database, name, threads, host } = options;
+  if (file !== undefined && database !== undefined)
+    throw new UsageError("expected --index or --documents, not both: /search is over one of them");
   const { env, fragment = "", notice } = accessFor(options);
   await using model = await SimCSE.load(folder, { threads });
   const index = file === undefined ? undefined : (await model.loadIndex(file)).index;
   const service: Service = { name, model, index };
   const settings = settingsOf({ ...process.env, ...env });
-  const app = createApp(() => Promise.resolve(service), settings, fetchPage);
+  using documents = database === undefined ? undefined : await openStore(database, settings);
+  const app = createApp(() => Promise.resolve(service), settings, fetchPage, documents);
   const server = createAdaptorServer({
     fetch: (request: Request) => {
       // A name of somebody else's that leads here is a page that wants to read what only this computer may.
@@ -108,6 +120,10 @@ export function addServe(program: Command): void {
     .description("the Worker's HTTP interface and search page, here in Node")
     .requiredOption("--model <model>", "model folder, or its name on a hub: org/name[@revision]")
     .option("--index <file>", "what `simcse index build` wrote, for /search")
+    .option(
+      "--documents <file>",
+      "keeps documents in this file of SQLite, for /documents and /search",
+    )
     .option("--name <name>", "what clients call the model", "simcse-edge")
     .option("--host <address>", "address to listen on", "127.0.0.1")
     .option("--port <n>", "port to listen on; 0 takes a free one", wholeNumber(0), 8787)

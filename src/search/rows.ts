@@ -50,8 +50,15 @@ export class Rows {
   readonly #queryBits: Tensor; // [cols / 8] bytes
   readonly #scores: Tensor; // [BLOCK_ROWS]
   readonly #scratch: Tensor;
+  readonly #mostPages: number;
 
-  constructor(kernels: WebAssembly.Module, dimension: number, precision: IndexPrecision) {
+  /** At most `most` rows; unless told, as many as a wasm memory holds. */
+  constructor(
+    kernels: WebAssembly.Module,
+    dimension: number,
+    precision: IndexPrecision,
+    most?: number,
+  ) {
     this.dimension = dimension;
     this.precision = precision;
     const multiple = { float32: 4, int8: 16, binary: 128 }[precision];
@@ -61,7 +68,9 @@ export class Rows {
     this.#queryBits = this.#arena.scratch("query.bits", this.#cols / 8);
     this.#scores = this.#arena.tensor("scores", BLOCK_ROWS);
     this.#scratch = this.#arena.scratch("scratch", innerProductsInt8Scratch(this.#cols));
-    this.#memory = new WebAssembly.Memory({ initial: this.#arena.pages });
+    this.#mostPages = most === undefined ? MOST_PAGES : this.#pagesOf(most);
+    const initial = this.#arena.pages;
+    this.#memory = new WebAssembly.Memory({ initial, maximum: this.#mostPages });
     this.#kernels = instantiate<InferenceKernels>(kernels, this.#memory);
     this.#kernels.join(0, 1);
   }
@@ -73,7 +82,7 @@ export class Rows {
 
   /**
    * Makes room for so many rows; memory grows by a quarter at least, so that adding one by one stays cheap.
-   * @throws RangeError for more than a wasm memory holds
+   * @throws RangeError for more than the memory holds
    */
   reserve(rows: number): void {
     while (this.#blocks.length * BLOCK_ROWS < rows) {
@@ -86,7 +95,8 @@ export class Rows {
     }
     const present = this.bytes / PAGE;
     if (this.#arena.pages <= present) return;
-    const pages = Math.max(this.#arena.pages, Math.min(MOST_PAGES, Math.ceil(1.25 * present)));
+    const ahead = Math.min(this.#mostPages, Math.ceil(1.25 * present));
+    const pages = Math.max(this.#arena.pages, ahead);
     this.#memory.grow(pages - present);
   }
 
@@ -155,6 +165,28 @@ export class Rows {
     }
   }
 
+  /** The bytes of a row, part by part, for a store that keeps each row by itself. */
+  save(row: number): Uint8Array<ArrayBuffer> {
+    const parts = (Object.keys(this.#layout) as Part[]).map((part) => this.#view(part, row, 1));
+    const saved = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
+    let offset = 0;
+    for (const part of parts) {
+      saved.set(part, offset);
+      offset += part.length;
+    }
+    return saved;
+  }
+
+  /** The inverse of `save`. */
+  restore(row: number, saved: Uint8Array): void {
+    let offset = 0;
+    for (const part of Object.keys(this.#layout) as Part[]) {
+      const target = this.#view(part, row, 1);
+      target.set(saved.subarray(offset, offset + target.length));
+      offset += target.length;
+    }
+  }
+
   /** What a file has of `rows` rows, by name. Signs are left out: the floats have them. */
   stored(rows: number): Record<string, StoredRows> {
     if (this.#layout.floats) {
@@ -205,6 +237,16 @@ export class Rows {
       }
     }
     return alien;
+  }
+
+  /** Pages of a memory that holds so many rows behind what is planned. */
+  #pagesOf(rows: number): number {
+    const row = Object.values(this.#layout).reduce(
+      (bytes, { dtype, count }) => bytes + count * (dtype === "I8" ? 1 : 4),
+      0,
+    );
+    const allocated = Math.ceil(rows / BLOCK_ROWS) * BLOCK_ROWS;
+    return this.#arena.pages + Math.ceil((allocated * row) / PAGE);
   }
 
   #address(part: Part, row: number): number {

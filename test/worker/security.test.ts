@@ -49,6 +49,11 @@ const ROUTES: readonly (readonly [string, string])[] = [
   ["POST", "/v1/embeddings"],
   ["GET", "/v1/models"],
   ["POST", "/search"],
+  ["POST", "/documents"],
+  ["GET", "/documents"],
+  ["GET", "/documents/a"],
+  ["DELETE", "/documents"],
+  ["DELETE", "/documents/a"],
   ["GET", "/info"],
   ["GET", "/nowhere"],
 ];

@@ -33,7 +33,11 @@ interface Server {
 
 /** Runs `simcse serve` on a free port while it is used. */
 async function serving(
-  { args = [], env = {} }: { args?: readonly string[]; env?: Record<string, string> },
+  {
+    args = [],
+    env = {},
+    end = "SIGTERM",
+  }: { args?: readonly string[]; env?: Record<string, string>; end?: NodeJS.Signals },
   use: (server: Server) => Promise<void>,
 ): Promise<void> {
   const command = ["src/cli/main.ts", "serve", "--model", join(project.directory, "model")];
@@ -53,7 +57,7 @@ async function serving(
     if (url === undefined) throw new Error(`simcse serve printed ${printed.join("\n")}`);
     await use({ url, fragment: fragment!, notice: printed.at(-1)! });
   } finally {
-    child.kill("SIGTERM");
+    child.kill(end);
     await exit;
   }
 }
@@ -114,13 +118,35 @@ describe("simcse serve", () => {
     });
   });
 
-  it("refuses --public with a key", () => {
-    const args = ["serve", "--model", "x", "--public", "--api-key", "y"];
+  it("--documents keeps what was acknowledged in a file, even when it is killed", async () => {
+    const file = join(project.directory, "documents.sqlite");
+    const args = ["--public", "--documents", file];
+    const json = { "content-type": "application/json" };
+    const document = { id: "a/1", text: "a dog runs along the beach", metadata: { page: 3 } };
+    await serving({ args, end: "SIGKILL" }, async ({ url }) => {
+      const body = JSON.stringify({ documents: [document] });
+      const response = await fetch(`${url}/documents`, { method: "POST", headers: json, body });
+      expect(await response.json()).toEqual({ written: 1 });
+    });
+    await serving({ args }, async ({ url }) => {
+      expect(await (await fetch(`${url}/documents/a/1`)).json()).toEqual(document);
+      const body = JSON.stringify({ query: document.text, filter: { page: 3 } });
+      const response = await fetch(`${url}/search`, { method: "POST", headers: json, body });
+      const { results } = (await response.json()) as { results: object[] };
+      expect(results).toEqual([{ ...document, score: expect.closeTo(1, 6) as number }]);
+    });
+  });
+
+  it.each([
+    [["--public", "--api-key", "y"], "expected --public or --api-key, not both"],
+    [["--index", "x", "--documents", "y"], "expected --index or --documents, not both"],
+  ])("refuses %s", (options, message) => {
+    const args = ["serve", "--model", "x", ...options];
     const { status, stderr } = spawnSync(process.execPath, ["src/cli/main.ts", ...args], {
       encoding: "utf8",
       env: environment,
     });
     expect(status).toBe(2);
-    expect(stderr).toContain("expected --public or --api-key, not both");
+    expect(stderr).toContain(message);
   });
 });

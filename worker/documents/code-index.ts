@@ -1,0 +1,100 @@
+/**
+ * The vectors of a store of documents as int8 codes in memory: 388 bytes and the table below for 384 dimensions. A document is a
+ * row number here, and nothing else of it is in memory.
+ */
+import { Best, type Found } from "../../src/search/best.ts";
+import { Rows } from "../../src/search/rows.ts";
+import type { VectorSpace } from "./store.ts";
+
+/** Bytes of a row beside its vector: whether it is live, its score during a search, and its number once it is free. */
+const ROW_BYTES = 16;
+/** So many times as many rows come with each part of a ranking. */
+const GROWTH = 4;
+
+/** Documents whose vectors fit so many bytes. */
+export function documentsIn(bytes: number, { dimension }: VectorSpace): number {
+  return Math.floor(bytes / (Math.ceil(dimension / 16) * 16 + 4 + ROW_BYTES));
+}
+
+export class CodeIndex {
+  readonly space: VectorSpace;
+  /** Most rows. */
+  readonly most: number;
+  readonly #rows: Rows;
+  readonly #live: Uint8Array; // [most] 1 where a search may find a row
+  readonly #gaps: number[] = []; // rows below the end that are free
+  #end = 0;
+
+  /** `kernels` is the edge binary (or portable). */
+  constructor(kernels: WebAssembly.Module, space: VectorSpace, most: number) {
+    this.space = space;
+    this.most = most;
+    this.#rows = new Rows(kernels, space.dimension, "int8", most);
+    this.#live = new Uint8Array(most);
+  }
+
+  /** Rows that are free. */
+  get free(): number {
+    return this.most - this.#end + this.#gaps.length;
+  }
+
+  /** Takes a row that is free, of which there must be one. */
+  take(): number {
+    const row = this.#gaps.pop() ?? this.#end;
+    this.#reach(row);
+    return row;
+  }
+
+  /** Sets a vector. @returns what `restore` takes */
+  write(row: number, vector: Float32Array): Uint8Array {
+    this.#rows.write(row, vector);
+    this.#live[row] = 1;
+    return this.#rows.save(row);
+  }
+
+  /**
+   * Sets a row from its code; one without belongs to another space, and is taken but never found. Rows come in order.
+   * @throws Error for a row that has no place
+   */
+  restore(row: number, code: Uint8Array | undefined): void {
+    if (row >= this.most) {
+      const advice = "raise MAX_INDEX_BYTES, or remove all documents and write them again";
+      throw new Error(`internal: document ${row} of at most ${this.most} is kept; ${advice}`);
+    }
+    for (let gap = this.#end; gap < row; gap++) this.#gaps.push(gap);
+    this.#reach(row);
+    if (!code) return;
+    this.#rows.restore(row, code);
+    this.#live[row] = 1;
+  }
+
+  /** Frees rows. */
+  release(rows: readonly number[]): void {
+    for (const row of rows) this.#live[row] = 0;
+    this.#gaps.push(...rows);
+  }
+
+  /** Rows by their score against a query [dimension], best first: at first `count` of them, then more and more at a time. */
+  *ranked(query: Float32Array, count: number): Generator<number[]> {
+    const scores = new Float32Array(this.#end);
+    this.#rows.setQuery(query);
+    this.#rows.compare("values", 0, this.#end, (part, row) => scores.set(part, row));
+    let last: Found = { row: -1, score: Infinity };
+    for (let size = count; ; size *= GROWTH) {
+      const { row: lastRow, score: least } = last;
+      const isNext = (row: number): boolean =>
+        this.#live[row] === 1 && (scores[row]! < least || row > lastRow);
+      const best = new Best(size, -Infinity, least, isNext);
+      best.offer(scores, 0);
+      const found = best.take();
+      if (found.length === 0) return;
+      yield found.map(({ row }) => row);
+      last = found.at(-1)!;
+    }
+  }
+
+  #reach(row: number): void {
+    this.#end = Math.max(this.#end, row + 1);
+    this.#rows.reserve(this.#end);
+  }
+}
