@@ -14,14 +14,10 @@ import {
 } from "../evaluate/ablations.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256Hex } from "../files/checksum.ts";
-import { planParameters } from "../model/parameters.ts";
-import { storeWeights } from "../model/weights.ts";
 import { writeFileAtomic } from "../node/files.ts";
-import { type ModelFolder, readModelFolder, writeModelFolder } from "../node/model-folder.ts";
+import { readModelFolder } from "../node/model-folder.ts";
 import { readPairs } from "../node/pairs-file.ts";
-import { Arena } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import { initializeWeights } from "../train/initialize.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { note, table } from "./terminal.ts";
 import { scoreWeights, train } from "./train.ts";
@@ -115,7 +111,7 @@ async function scoreOf(
   options: AblateOptions,
   pairs: readonly GradedPair[],
 ): Promise<number> {
-  const { dropoutRate, pooling, headInTrainingOnly = false, pairs: without, ...others } = change;
+  const { dropoutRate, pairs: without, ...others } = change;
   const { output, dev, threads } = options;
   const batchSize = change.batchSize ?? options.batchSize;
   const settings = {
@@ -139,7 +135,7 @@ async function scoreOf(
     ...others,
     batchSize,
   } satisfies Partial<TrainOptions>;
-  const description = JSON.stringify({ ...settings, pooling, headInTrainingOnly, dev });
+  const description = JSON.stringify({ ...settings, dev });
   const name = (await sha256Hex(new TextEncoder().encode(description))).slice(0, 16);
   const file = join(output, "scores", `${name}.json`);
   const kept = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
@@ -149,56 +145,23 @@ async function scoreOf(
   if (kept !== undefined) return (JSON.parse(kept) as { spearman: number }).spearman;
 
   const run = join(output, "run");
-  const begin = join(output, "begin");
-  if (pooling !== undefined) {
-    await writeModelFolder(begin, withPooling(await readModelFolder(options.model), pooling));
-  }
-  const model = pooling === undefined ? options.model : begin;
   await train({
     ...settings,
-    model,
     output: run,
     threads,
     checkpointEvery: settings.steps,
     force: true,
   });
   const trained = await readModelFolder(run);
-  const scored = headInTrainingOnly ? withPooling(trained, "cls_before_pooler") : trained;
   const { spearman, alignment, uniformity } = await scoreWeights(
-    scored,
-    new Tokenizer(scored.tokenizerJson),
+    trained,
+    new Tokenizer(trained.tokenizerJson),
     pairs,
   );
   const result = { spearman, alignment, uniformity, settings: JSON.parse(description) as unknown };
   await writeFileAtomic(file, new TextEncoder().encode(`${JSON.stringify(result, null, 2)}\n`));
   await rm(run, { recursive: true });
-  await rm(begin, { recursive: true, force: true });
   return spearman;
-}
-
-const HEAD = "pooler.";
-
-/** The model with another pooling; a head that it lacks begins as SimCSE's does, random. */
-function withPooling(
-  folder: ModelFolder,
-  pooling: NonNullable<AblationChange["pooling"]>,
-): ModelFolder {
-  const { encoder } = folder.config;
-  if (folder.config.table) {
-    throw new UsageError("pooler: a static model has no [CLS]; leave the ablation out with --rows");
-  }
-  const own = [...folder.tensors].filter(([name]) => !name.startsWith(HEAD));
-  const tensors = new Map(own);
-  if (pooling === "cls") {
-    const arena = new Arena(64);
-    const weights = planParameters(arena, encoder, true);
-    const buffer = new ArrayBuffer(arena.top);
-    initializeWeights(buffer, weights, 1);
-    for (const [name, tensor] of storeWeights(buffer, weights.named)) {
-      if (name.startsWith(HEAD)) tensors.set(name, folder.tensors.get(name) ?? tensor);
-    }
-  }
-  return { ...folder, config: { ...folder.config, pooling }, tensors };
 }
 
 /** The tables of all ablations, ours beside the paper's. */

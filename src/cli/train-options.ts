@@ -8,6 +8,7 @@ import {
   SIMILARITIES,
   type Similarity,
 } from "../train/objective.ts";
+import { type Pooling, POOLINGS } from "../model/config.ts";
 import { type Schedule, SCHEDULES } from "../train/schedule.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 
@@ -24,6 +25,10 @@ export interface TrainOptions {
   readonly output: string;
   readonly epochs: number;
   readonly steps?: number;
+  /** Instead of the model's. */
+  readonly pooling?: Pooling;
+  /** Compares vectors of pooling `cls`, and makes a model of `cls_before_pooler`. */
+  readonly mlpOnlyTrain?: boolean;
   readonly objective?: Objective;
   readonly mlmWeight?: number;
   readonly mlmProbability?: number;
@@ -118,6 +123,17 @@ export function trainCommand(program: Command): Command {
       numberBetween(0, 100),
     )
     .option("--mlm-probability <p>", "of a token to be masked (0.15)", numberBetween(0.001, 0.9))
+    .addOption(
+      new Option(
+        "--pooling <name>",
+        "how tokens become a vector, instead of the model's way",
+      ).choices(POOLINGS),
+    )
+    .option(
+      "--mlp-only-train",
+      "of pooling cls: compare what its layer on the first token makes, and leave that out of the model",
+    )
+    .option("--no-mlp-only-train", "keep it (where --config says otherwise)")
     .option("--batch-size <n>", "rows of a batch", wholeNumber(2), 64)
     .option("--temperature <tau>", "τ of the loss", numberBetween(1e-4, 100), 0.05)
     .option(

@@ -4,8 +4,6 @@ import { UsageError } from "../errors.ts";
 import { evaluatePairs } from "../evaluate/measures.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { deviation, mean } from "../evaluate/statistics.ts";
-import { sha256HexOfParts } from "../files/checksum.ts";
-import { type ModelConfig, trainablePooling } from "../model/config.ts";
 import { foldStatic, storeWeights } from "../model/weights.ts";
 import {
   type ModelFolder,
@@ -18,10 +16,8 @@ import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
-import { BatchOrder, type Source, stepsPerEpoch } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import { loadInitial } from "../train/initialize.ts";
-import { TaughtBatches } from "../train/teaching.ts";
 import {
   type DevReport,
   isFinished,
@@ -32,15 +28,9 @@ import { applySettings } from "./config-file.ts";
 import { isRecipe, runRecipe } from "./recipe.ts";
 import { rehearse } from "./rehearsal.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
-import {
-  readAugmentation,
-  readData,
-  readDev,
-  readMasking,
-  readTeachers,
-  sentenceLengths,
-} from "./train-data.ts";
+import { sentenceLengths } from "./train-data.ts";
 import { type TrainOptions, trainCommand } from "./train-options.ts";
+import { planRun } from "./train-plan.ts";
 
 /** Thrown when Ctrl-C ended a run after its checkpoint was written. */
 export class Interrupted extends Error {
@@ -49,101 +39,12 @@ export class Interrupted extends Error {
 
 /** SimCSE: fine-tunes a model folder on sentences, pairs or triplets; the result and its checkpoints go to `output`. */
 export async function train(options: TrainOptions): Promise<RunState> {
-  const folder = await readModelFolder(options.model);
-  const pooling = trainablePooling(folder.config, options.model);
-  if (options.maxLength > folder.config.maxLength) {
-    throw new UsageError(
-      `--max-length ${options.maxLength}: ${options.model} takes at most ${folder.config.maxLength} tokens`,
-    );
-  }
-  if (options.fixedDropout && options.chunkSize !== undefined) {
-    throw new UsageError(
-      "--fixed-dropout: expected no --chunk-size, as it makes chunks of its own",
-    );
-  }
-  const { numLayers } = folder.config.encoder;
-  if ((options.freezeLayers ?? 0) > numLayers) {
-    throw new UsageError(
-      `--freeze-layers ${options.freezeLayers}: ${options.model} has ${numLayers} layers`,
-    );
-  }
-  const config: ModelConfig = { ...folder.config, encoder: withDropout(folder.config, options) };
-  const tokenizer = new Tokenizer(folder.tokenizerJson);
-  const taught = await readTeachers(options, config.encoder.hiddenSize);
-  const { sentences, sources } = await readData(options, tokenizer, {
-    ...(config.table?.ignoredId !== undefined && { ignoredId: config.table.ignoredId }),
-    ...(taught && { onSentence: (text) => taught.teachers.add(text) }),
-  });
-  if (options.fixedDropout && sources.length > 1) {
-    throw new UsageError(`--fixed-dropout: expected one file, found ${sources.length}`);
-  }
-  const { augmentation, name } = await readAugmentation(options, tokenizer, sources, folder);
-  const guessing = readMasking(options, tokenizer, config.table !== undefined);
-  const dev = await readDev(options);
-  const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
-  const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(sources, batchSize));
-  const bytes = ({
-    buffer,
-    byteOffset,
-    byteLength,
-  }: Int32Array<ArrayBuffer> | Uint32Array<ArrayBuffer>) =>
-    new Uint8Array(buffer, byteOffset, byteLength);
-  const run: RunOptions = {
-    step: {
-      encoder: config.encoder,
-      pooling,
-      ...(config.table && { tableRows: config.table.rows }),
-      ...(options.ema !== undefined && { averageDecay: options.ema }),
-      ...(options.layerRate !== undefined && { layerRate: options.layerRate }),
-      ...(options.freezeEmbeddings && { freezeEmbeddings: true }),
-      ...(options.freezeLayers !== undefined && { freezeLayers: options.freezeLayers }),
-      ...(options.chunkSize !== undefined && { chunkSize: options.chunkSize }),
-      ...(guessing && { mlmWeight: guessing.weight }),
-      ...(options.objective !== "contrastive" && { objective: options.objective }),
-      ...(taught && { distill: taught.distill }),
-      batchSize,
-      columns: mostSentences(sources, options.objective === "mlm"),
-      maxLength: options.maxLength,
-      temperature: options.temperature,
-      hardNegativeWeight: options.hardNegativeWeight ?? 0,
-      symmetric: options.symmetric ?? false,
-      similarity: options.similarity ?? "cos",
-      ...(options.matryoshka && { beginnings: options.matryoshka }),
-      dropout: options.dropout ?? true,
-      ...(options.fixedDropout && { fixedDropout: true }),
-      seed: options.seed,
-      beta1: 0.9,
-      beta2: 0.999,
-      epsilon: 1e-8,
-      weightDecay: options.weightDecay,
-      maxGradientNorm: options.maxGradientNorm,
-    },
-    totalSteps,
-    learningRate: options.learningRate,
-    warmupSteps: Math.round(options.warmup * totalSteps),
-    schedule: options.schedule ?? "linear",
-    corpus: await sha256HexOfParts(
-      [sentences.values, ...sources.flatMap(({ data }) => data)].map(bytes),
-    ),
-    ...(name !== undefined && { augmentation: name }),
-    ...(guessing && { masking: guessing.masking.rate }),
-    ...(taught && { teachers: taught.teachers.sha256 }),
-    shares: sources.map(({ share }) => (Number.isNaN(share) ? null : share)),
-    evaluation: dev && {
-      dev: dev.sha256,
-      every: options.evalEvery ?? 250,
-      patience: options.patience ?? 0,
-    },
-  };
-  const drawn = new BatchOrder(sentences, sources, batchSize, options.seed, {
-    ...(augmentation && { augmentation }),
-    ...(guessing && { masking: guessing.masking }),
-    alone: options.objective === "mlm",
-  });
-  const order = taught ? new TaughtBatches(drawn, taught.teachers) : drawn;
+  const { folder, config, tokenizer, sentences, dev, run, order, teachers } =
+    await planRun(options);
+  const { totalSteps } = run;
   if (options.dryRun) {
     const state = await rehearse(run, order, folder, options.threads);
-    await taught?.teachers.close();
+    await teachers?.close();
     return state;
   }
 
@@ -169,8 +70,8 @@ export async function train(options: TrainOptions): Promise<RunState> {
     if (from.step === 0) {
       const { weights } = team.plan.model;
       const { tensors, weightsFile } = folder;
-      if (loadInitial(team.buffer, weights, tensors, weightsFile, options.seed)) {
-        note(`${weightsFile}: has no head of a masked language model; it begins at random`);
+      for (const head of loadInitial(team.buffer, weights, tensors, weightsFile, options.seed)) {
+        note(`${weightsFile}: has no ${head}; it begins at random`);
       }
       await output.reset();
     }
@@ -248,15 +149,9 @@ export async function train(options: TrainOptions): Promise<RunState> {
   } finally {
     process.off("SIGINT", onSignal);
     process.off("SIGTERM", onSignal);
-    await taught?.teachers.close();
+    await teachers?.close();
     await team.close();
   }
-}
-
-/** Of a row; where nothing is compared, each different one is only there once. */
-function mostSentences(sources: readonly Source[], alone: boolean): 1 | 2 | 3 {
-  if (sources.some(({ columns }) => columns === 3)) return 3;
-  return alone && sources.every(({ unsupervised }) => unsupervised) ? 1 : 2;
 }
 
 /** The share of masked tokens that the model guessed, where it guesses. */
@@ -282,18 +177,6 @@ async function sweep(options: TrainOptions, seeds: number): Promise<void> {
   rows.push(["mean", "", mean(scores).toFixed(2)]);
   rows.push(["standard deviation", "", deviation(scores).toFixed(2)]);
   console.log(table(rows));
-}
-
-/** The encoder with the rates that the options override. */
-function withDropout(
-  { encoder }: ModelConfig,
-  { hiddenDropout, attentionDropout }: TrainOptions,
-): ModelConfig["encoder"] {
-  return {
-    ...encoder,
-    ...(hiddenDropout !== undefined && { hiddenDropout }),
-    ...(attentionDropout !== undefined && { attentionDropout }),
-  };
 }
 
 /** Scores weights with the kernels that will serve them. */

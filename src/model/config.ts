@@ -1,23 +1,20 @@
 import { FormatError } from "../errors.ts";
 
 /** How token vectors become a sentence vector; `docs/architecture.md` relates the words to sentence-transformers'. */
-export const POOLINGS = ["cls", "cls_before_pooler", "avg"] as const;
-export type Pooling = (typeof POOLINGS)[number];
-
-/** What inference knows besides: averages of two layers, and what other libraries train. */
-export const INFERENCE_POOLINGS = [
+export const POOLINGS = [
   "cls",
   "cls_before_pooler",
   "avg",
   "avg_top2",
   "avg_first_last",
   "avg_embeddings_last",
-  "max",
-  "mean_sqrt_len",
-  "weightedmean",
-  "lasttoken",
 ] as const;
-export type InferencePooling = (typeof INFERENCE_POOLINGS)[number];
+export type Pooling = (typeof POOLINGS)[number];
+
+/** What inference knows besides, as other libraries train it. */
+const OTHER_POOLINGS = ["max", "mean_sqrt_len", "weightedmean", "lasttoken"] as const;
+export type InferencePooling = Pooling | (typeof OTHER_POOLINGS)[number];
+export const INFERENCE_POOLINGS: readonly InferencePooling[] = [...POOLINGS, ...OTHER_POOLINGS];
 
 /** Number formats of weights. */
 export const DTYPES = ["f32", "int8"] as const;
@@ -87,6 +84,22 @@ export interface ModelConfig {
 /** The poolings of a model, in order. */
 export function poolingsOf({ pooling }: ModelConfig): readonly InferencePooling[] {
   return typeof pooling === "string" ? [pooling] : pooling;
+}
+
+/** Whether pooling looks at first tokens alone. */
+export function isOfFirsts(pooling: InferencePooling): boolean {
+  return pooling === "cls" || pooling === "cls_before_pooler";
+}
+
+/** The layer whose output is averaged with the last one's, where there are two such; -1 is the embeddings. */
+export function secondLayer(
+  { numLayers }: EncoderConfig,
+  pooling: ModelConfig["pooling"],
+): number | undefined {
+  if (pooling === "avg_top2") return numLayers - 2;
+  if (pooling === "avg_first_last" && numLayers > 1) return 0;
+  if (pooling === "avg_embeddings_last") return -1;
+  return undefined;
 }
 
 /** Size of the pooled vector, and of the sentence vector that the modules make of it. */

@@ -9,7 +9,7 @@ import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Kernels, Pointer } from "../runtime/kernels.ts";
 import { attentionBackwardScratch, linearScratch } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
-import { type EncoderConfig, geluForm, type Pooling } from "./config.ts";
+import { type EncoderConfig, geluForm, isOfFirsts, type Pooling, secondLayer } from "./config.ts";
 import type { Parameters } from "./parameters.ts";
 
 /** How many of what this batch holds; the same on every rank. */
@@ -62,6 +62,8 @@ export interface Activations {
   readonly dQueries: Tensor; // [sequences, hidden], of a layer of first tokens
   readonly dQkv: Tensor;
   readonly dUp: Tensor;
+  /** The layer that is averaged with the last one, -1 for the embeddings, and twice the gradient of its output; if there is one. */
+  readonly second: { readonly layer: number; readonly dOutput: Tensor } | undefined;
   readonly scratch: Tensor;
 }
 
@@ -95,7 +97,8 @@ export function planActivations(
       output: plan("output", hidden),
     };
   };
-  const firsts = pooling !== "avg";
+  const firsts = isOfFirsts(pooling);
+  const second = secondLayer(config, pooling);
   const layers = Array.from({ length: config.numLayers }, (_, n) =>
     layer(`layer.${n}`, firsts && n === config.numLayers - 1),
   );
@@ -120,6 +123,7 @@ export function planActivations(
     dQueries: arena.tensor("dQueries", firsts ? sequences : 0, hidden),
     dQkv: rows("dQkv", 3 * hidden),
     dUp: rows("dUp", intermediate),
+    second: second === undefined ? undefined : { layer: second, dOutput: rows("dSecond", hidden) },
     scratch: arena.scratch("scratch", scratch),
   };
 }
@@ -136,6 +140,10 @@ const MEAN = 1;
 
 /** Address of row `i`. */
 const row = ({ ptr, shape: [, cols = 1] }: Tensor, i: number): number => ptr + 4 * i * cols;
+
+/** The output of a layer; that of -1 is the embeddings. */
+const outputOf = ({ embedded, layers }: Activations, layer: number): Tensor =>
+  layer < 0 ? embedded : layers[layer]!.output;
 
 /** Token vectors of the last layer, or of its first tokens alone. */
 export function encoderForward(
@@ -197,7 +205,7 @@ export function encoderForward(
   return x;
 }
 
-/** Adds to the parameter gradients `g`, from the gradient of the last layer's output in `a.dOutput`. */
+/** Adds to the parameter gradients `g`, from the gradients that `poolBackward` left of the output of the last layer, and of a second. */
 export function encoderBackward(
   k: Kernels,
   config: EncoderConfig,
@@ -221,7 +229,7 @@ export function encoderBackward(
     const l = a.layers[n]!;
     const w = p.layers[n]!;
     const d = g.layers[n]!;
-    const x = n > 0 ? a.layers[n - 1]!.output : a.embedded;
+    const x = outputOf(a, n - 1);
     const rows = l.queries ? sequences : tokens;
     const lines = l.queries ? batch.offsets.ptr : 0;
     const kv = l.queries ? hidden : 0;
@@ -249,6 +257,7 @@ export function encoderBackward(
       }
       k.linearBackwardWeight(row(d.qkvWeight, kv), row(d.qkvBias, kv), a.dQkv.ptr, x.ptr, tokens, hidden, 3 * hidden - kv, scratch);
       k.linearBackwardInput(a.dOutput.ptr, a.dQkv.ptr, row(w.qkvWeight, kv), tokens, hidden, 3 * hidden - kv, 1, scratch);
+      if (a.second?.layer === n - 1) k.addColumns(a.dOutput.ptr, a.second.dOutput.ptr, tokens, hidden, hidden, hidden, 0.5);
     }
   }
   // prettier-ignore
@@ -259,7 +268,7 @@ export function encoderBackward(
   }
 }
 
-/** Sentence vectors `y` [sequences, hidden] from the vectors `x` that `encoderForward` returned. */
+/** Sentence vectors `y` [sequences, hidden] from the vectors `x` that `encoderForward` returned, and from what it kept. */
 export function poolForward(
   k: Kernels,
   hidden: number,
@@ -269,23 +278,24 @@ export function poolForward(
   batch: Batch,
   y: Pointer,
   x: Tensor,
-  sequences: number,
+  { tokens, sequences }: BatchSize,
 ): void {
   // prettier-ignore
-  switch (pooling) {
-    case "avg":
-      k.poolingForward(y, x.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
-      break;
-    case "cls":
-      k.linearForward(y, 0, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, 0, sequences, hidden, hidden, 0, a.scratch.ptr);
-      k.tanhForward(y, y, sequences * hidden);
-      break;
-    default:
-      k.copyColumns(y, x.ptr, sequences, hidden, hidden, hidden);
+  if (pooling === "cls") {
+    k.linearForward(y, 0, x.ptr, p.head!.weight.ptr, p.head!.bias.ptr, 0, sequences, hidden, hidden, 0, a.scratch.ptr);
+    k.tanhForward(y, y, sequences * hidden);
+  } else if (isOfFirsts(pooling)) {
+    k.copyColumns(y, x.ptr, sequences, hidden, hidden, hidden);
+  } else {
+    if (a.second) k.averageForward(a.branch.ptr, x.ptr, outputOf(a, a.second.layer).ptr, tokens * hidden);
+    k.poolingForward(y, a.second ? a.branch.ptr : x.ptr, batch.offsets.ptr, sequences, hidden, MEAN);
   }
 }
 
-/** From the gradient `dy` of the sentence vectors `y`, which it overwrites, to that of the encoder's output, in `a.dOutput`. */
+/**
+ * From the gradient `dy` of the sentence vectors `y`, which it overwrites, to that of the encoder's output, in `a.dOutput`, and of
+ * a second layer's, in `a.second`.
+ */
 export function poolBackward(
   k: Kernels,
   hidden: number,
@@ -296,21 +306,22 @@ export function poolBackward(
   batch: Batch,
   dy: Pointer,
   y: Pointer,
-  sequences: number,
+  { tokens, sequences }: BatchSize,
 ): void {
-  const { dOutput } = a;
+  const { dOutput, second } = a;
   const x = a.layers.at(-1)!.output;
   // prettier-ignore
-  switch (pooling) {
-    case "avg":
-      k.poolingBackward(dOutput.ptr, dy, batch.offsets.ptr, sequences, hidden, MEAN);
-      break;
-    case "cls":
-      k.tanhBackward(dy, dy, y, sequences * hidden);
-      k.linearBackwardWeight(g.head!.weight.ptr, g.head!.bias.ptr, dy, x.ptr, sequences, hidden, hidden, a.scratch.ptr);
-      k.linearBackwardInput(dOutput.ptr, dy, p.head!.weight.ptr, sequences, hidden, hidden, 0, a.scratch.ptr);
-      break;
-    default:
-      k.copyColumns(dOutput.ptr, dy, sequences, hidden, hidden, hidden);
+  if (pooling === "cls") {
+    k.tanhBackward(dy, dy, y, sequences * hidden);
+    k.linearBackwardWeight(g.head!.weight.ptr, g.head!.bias.ptr, dy, x.ptr, sequences, hidden, hidden, a.scratch.ptr);
+    k.linearBackwardInput(dOutput.ptr, dy, p.head!.weight.ptr, sequences, hidden, hidden, 0, a.scratch.ptr);
+  } else if (isOfFirsts(pooling)) {
+    k.copyColumns(dOutput.ptr, dy, sequences, hidden, hidden, hidden);
+  } else if (second) {
+    k.poolingBackward(second.dOutput.ptr, dy, batch.offsets.ptr, sequences, hidden, MEAN);
+    k.zero(dOutput.ptr, 4 * tokens * hidden);
+    k.addColumns(dOutput.ptr, second.dOutput.ptr, tokens, hidden, hidden, hidden, 0.5);
+  } else {
+    k.poolingBackward(dOutput.ptr, dy, batch.offsets.ptr, sequences, hidden, MEAN);
   }
 }

@@ -1,7 +1,7 @@
 /** The weights of a model in memory, as inference lays them out: f32 or int8, of a BERT or a static model, and its modules. */
 import { type Arena, type ElementType, type Tensor, view } from "../runtime/arena.ts";
 import { packedInt8Bytes } from "../runtime/scratch.ts";
-import { type ModelConfig, poolingsOf, validatePooling } from "./config.ts";
+import { isOfFirsts, type ModelConfig, poolingsOf, validatePooling } from "./config.ts";
 import { planParameters } from "./parameters.ts";
 
 /** A linear layer as the kernels want it. */
@@ -116,9 +116,8 @@ export function planInference(arena: Arena, config: ModelConfig): InferenceModel
  */
 export function poolsFirst(config: ModelConfig): boolean {
   const { numLayers, hiddenSize } = config.encoder;
-  const pooling = poolingsOf(config).join();
-  const first = pooling === "cls" || pooling === "cls_before_pooler";
-  return first && numLayers > 0 && hiddenSize % 8 === 0;
+  const [pooling = "avg", ...others] = poolingsOf(config);
+  return isOfFirsts(pooling) && others.length === 0 && numLayers > 0 && hiddenSize % 8 === 0;
 }
 
 function withLayerOfFirsts(weights: EncoderWeights): EncoderWeights {

@@ -11,6 +11,7 @@ import {
   type InferencePooling,
   type ModelConfig,
   poolingsOf,
+  secondLayer,
   sizesOf,
 } from "./config.ts";
 import type { BatchSize } from "./encoder.ts";
@@ -59,7 +60,7 @@ export function planInferenceBuffers(
     ...products.map(([inputs, outputs]) => linearScratch(0, inputs, outputs, ranks)),
     ...products.map(([inputs]) => linearInt8Scratch(rows, inputs)),
   );
-  const two = secondLayer(config) === undefined ? 0 : tokens;
+  const two = secondLayer(config.encoder, config.pooling) === undefined ? 0 : tokens;
   return {
     x: arena.tensor("x", tokens, hidden),
     earlier: arena.tensor("earlier", two, hidden),
@@ -76,14 +77,6 @@ export function planInferenceBuffers(
     scales: arena.tensor("scales", sequences),
     scratch: arena.scratch("scratch", scratch),
   };
-}
-
-/** The layer whose output is averaged with the last one's, where there are two such; -1 is the embeddings. */
-function secondLayer({ encoder, pooling }: ModelConfig): number | undefined {
-  if (pooling === "avg_top2") return encoder.numLayers - 2;
-  if (pooling === "avg_first_last" && encoder.numLayers > 1) return 0;
-  if (pooling === "avg_embeddings_last") return -1;
-  return undefined;
 }
 
 /** Whether a packed f32 weight is as large as the weight, and takes its place; others are packed at every call. */
@@ -190,7 +183,7 @@ function encodeTokens(
   const gelu = geluForm(config.encoder);
   const headDim = hidden / heads;
   const { qkv, queries, context, up, scratch } = b;
-  const second = secondLayer(config);
+  const second = secondLayer(config.encoder, config.pooling);
 
   let x = second === -1 ? b.earlier : b.x;
   // prettier-ignore

@@ -130,10 +130,10 @@ function planEncoder(
     mapping: undefined,
     forward(k, y, batch, size, key) {
       const x = encoderForward(k, encoder, p, a, batch, size, maxLength, key);
-      poolForward(k, hidden, pooling, p, a, batch, y, x, size.sequences);
+      poolForward(k, hidden, pooling, p, a, batch, y, x, size);
     },
     backward(k, dy, y, batch, size, key) {
-      poolBackward(k, hidden, pooling, p, g, a, batch, dy, y, size.sequences);
+      poolBackward(k, hidden, pooling, p, g, a, batch, dy, y, size);
       encoderBackward(k, encoder, p, g, a, batch, size, maxLength, key);
     },
     ...(whole &&

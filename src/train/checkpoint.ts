@@ -6,6 +6,7 @@
 import { FormatError } from "../errors.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
 import { parseSafetensors, serializeSafetensors } from "../files/safetensors.ts";
+import type { Pooling } from "../model/config.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import type { Tensor } from "../runtime/arena.ts";
 import type { Schedule } from "./schedule.ts";
@@ -20,6 +21,8 @@ export interface RunOptions {
   readonly schedule: Schedule;
   /** SHA-256 of the tokenized corpus. */
   readonly corpus: string;
+  /** The pooling of the model that comes out, where it is not that of the steps. */
+  readonly served?: Pooling;
   /** What changes the positives of its unsupervised rows, with the SHA-256 of its file; absent if nothing does. */
   readonly augmentation?: string;
   /** SHA-256 of the teachers; absent if there are none. */

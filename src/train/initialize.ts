@@ -81,9 +81,14 @@ export function beginAsStatic(
   floats(layers.at(-1)!.outputBeta).forEach((_, j, beta) => (beta[j] = -sign(j)));
 }
 
+/** What a model file may lack, as training has use for it that inference has not. */
+const HEADS = [
+  { prefix: "pooler.", name: "layer on the first token", stream: STREAM.pooler },
+  { prefix: MLM_HEAD, name: "head of a masked language model", stream: STREAM.mlmHead },
+] as const;
+
 /**
- * The weights of a model file; a head that guesses masked tokens begins at random where the file has none, and the result says
- * whether it did.
+ * The weights of a model file; heads that it lacks begin at random, and the result names them.
  * @throws FormatError as `loadWeights` does
  */
 export function loadInitial(
@@ -92,10 +97,18 @@ export function loadInitial(
   tensors: ReadonlyMap<string, SafetensorsTensor>,
   file: string,
   seed: number,
-): boolean {
-  const head = named.filter(({ name }) => name.startsWith(MLM_HEAD));
-  const begins = head.length > 0 && !head.some(({ name }) => hasWeight(tensors, name));
-  loadWeights(buffer, begins ? named.filter((w) => !head.includes(w)) : named, tensors, file);
-  if (begins) initializeWeights(buffer, { named: head }, seed, STREAM.mlmHead);
-  return begins;
+): string[] {
+  const lacking = HEADS.map((head) => ({
+    ...head,
+    named: named.filter(({ name }) => name.startsWith(head.prefix)),
+  })).filter((head) => !head.named.some(({ name }) => hasWeight(tensors, name)));
+  const random = new Set(lacking.flatMap((head) => head.named));
+  loadWeights(
+    buffer,
+    named.filter((tensor) => !random.has(tensor)),
+    tensors,
+    file,
+  );
+  for (const head of lacking) initializeWeights(buffer, head, seed, head.stream);
+  return lacking.filter((head) => head.named.length > 0).map(({ name }) => name);
 }

@@ -52,6 +52,7 @@ export const STREAM = {
   augment: 5,
   masking: 6,
   mlmHead: 7,
+  pooler: 8,
 } as const;
 
 /** A permutation of 0 … n - 1 (Fisher & Yates). */

@@ -5,7 +5,7 @@
 needs what `make_golden.py` needs, and writes `curves.json` next to itself: 50 losses for each of
 
     unsup, triplets        a sentence twice, or anchor, positive and hard negative
-    cls, avg               how token vectors become a sentence vector
+    cls, avg, …            how token vectors become a sentence vector
     mlm                    masked tokens guessed too, or (`mlm alone`) nothing else
     similarity, mse        a teacher's similarities or vectors learned too
 
@@ -212,6 +212,7 @@ def main():
     ]
     cases += [("unsup", "avg", "mlm alone"), ("unsup", "cls", "similarity")]
     cases += [("triplets", "avg", "similarity"), ("triplets", "avg", "mse")]
+    cases += [("unsup", "avg_first_last", None), ("triplets", "avg_first_last", None)]
     for case in cases:
         name = ", ".join(part for part in case if part)
         exact, single = curve(*case), curve(*case, torch.float32)

@@ -6,8 +6,7 @@ needs NumPy and PyTorch (1.13 or later) and writes next to itself:
 
     encoder.safetensors        the initial weights of a tiny BERT, named as BertModel's state dict names them
     encoder.json               the inputs, the embeddings, the losses and the training curve
-    gradients-cls.safetensors  the gradient of every parameter, pooler `cls`
-    gradients-avg.safetensors  the same, pooler `avg`, which has no head
+    gradients-….safetensors    the gradient of every parameter, by pooler; those of averages have no head
 
 The weights and the inputs come from fixed seeds, and numbers are rounded before they are written, so the files are the
 same each time. The dropout is not PyTorch's: its bits are those of Philox4x32-10, a function of (seed, step, site, row,
@@ -47,7 +46,10 @@ CONFIG = {
 HIDDEN = CONFIG["hidden_size"]
 LAYERS = CONFIG["num_hidden_layers"]
 HEADS = CONFIG["num_attention_heads"]
-POOLERS = ("cls", "cls_before_pooler", "avg")
+# Of two layers `avg_top2` is the same as `avg_first_last`.
+POOLERS = ("cls", "cls_before_pooler", "avg", "avg_first_last", "avg_embeddings_last")
+# Those that a loss and all gradients are made of; `cls_before_pooler` is `cls` without its head.
+TRAINED = ("cls", "avg", "avg_first_last", "avg_embeddings_last")
 
 SEED = 7
 DROPOUT = 0.1
@@ -244,9 +246,14 @@ def encode(weights, sentences, dropout=no_dropout):
     return states
 
 
-def pool(weights, sentences, state, pooler):
-    """One vector per sentence, [sentences, hidden]."""
-    if pooler == "avg":
+def pool(weights, sentences, states, pooler):
+    """One vector per sentence, [sentences, hidden], of the states after the embeddings and every layer."""
+    state = states[-1]
+    if pooler == "avg_first_last":
+        state = (state + states[1]) / 2
+    if pooler == "avg_embeddings_last":
+        state = (state + states[0]) / 2
+    if pooler.startswith("avg"):
         return torch.stack([state[begin:end].mean(0) for begin, end in spans(sentences)])
     first = state[[begin for begin, _ in spans(sentences)]]
     if pooler == "cls_before_pooler":
@@ -255,7 +262,7 @@ def pool(weights, sentences, state, pooler):
 
 
 def embed(weights, sentences, pooler, dropout=no_dropout):
-    return pool(weights, sentences, encode(weights, sentences, dropout)[-1], pooler)
+    return pool(weights, sentences, encode(weights, sentences, dropout), pooler)
 
 
 # Training
@@ -531,7 +538,7 @@ def forward_golden(initial, sentences):
     states = encode(weights, sentences)
     return {
         "hiddenStates": [rounded(state) for state in states],
-        "embeddings": {p: rounded(pool(weights, sentences, states[-1], p)) for p in POOLERS},
+        "embeddings": {p: rounded(pool(weights, sentences, states, p)) for p in POOLERS},
     }
 
 
@@ -635,7 +642,7 @@ def main():
         "sentences": sentences,
         "dropoutBits": dropout_golden(),
         "forward": forward_golden(initial, sentences),
-        "loss": {pooler: loss_golden(initial, sentences, pooler) for pooler in ("cls", "avg")},
+        "loss": {pooler: loss_golden(initial, sentences, pooler) for pooler in TRAINED},
         "hardNegatives": hard_negatives_golden(initial),
         "curve": curve_golden(initial),
     }

@@ -60,7 +60,7 @@ describe("simcse ends with exit code 2 and names the option", () => {
     [
       "a pooling there is not",
       ["init", "--pooling", "max"],
-      "Allowed choices are cls, cls_before_pooler, avg",
+      "Allowed choices are cls, cls_before_pooler, avg, avg_top2, avg_first_last, avg_embeddings_last",
     ],
   ])("for %s", (_, args, message) => {
     const { code, errors } = simcse(...args);

@@ -81,7 +81,7 @@ describe("what cannot be trained is refused by name:", () => {
   it.each([
     [
       { pooling: "max" },
-      'm: pooling "max" cannot be trained; use one of cls, cls_before_pooler, avg',
+      'm: pooling "max" cannot be trained; use one of cls, cls_before_pooler, avg, avg_top2, avg_first_last, avg_embeddings_last',
     ],
     [{ pooling: ["avg", "max"] }, 'pooling ["avg","max"] cannot be trained'],
     [{ dtype: "int8" }, "a model of int8 weights cannot be trained"],

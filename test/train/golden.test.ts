@@ -2,10 +2,18 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseSafetensors, toFloat32 } from "../../src/files/safetensors.ts";
 import { planBatch, writeBatch } from "../../src/model/batch.ts";
-import { type EncoderConfig, type Pooling, parseConfig } from "../../src/model/config.ts";
+import {
+  type EncoderConfig,
+  isOfFirsts,
+  type ModelConfig,
+  type Pooling,
+  POOLINGS,
+  parseConfig,
+} from "../../src/model/config.ts";
 import { encoderForward, planActivations, poolForward } from "../../src/model/encoder.ts";
 import { type ParameterSet, planParameters } from "../../src/model/parameters.ts";
 import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
+import { storeWeights } from "../../src/model/weights.ts";
 import { Arena, size, type Tensor } from "../../src/runtime/arena.ts";
 import { instantiate } from "../../src/runtime/instantiate.ts";
 import type { Kernels } from "../../src/runtime/kernels.ts";
@@ -17,6 +25,7 @@ import {
   trainStep,
   writeTrainingBatch,
 } from "../../src/train/step.ts";
+import { uniform } from "../kernels/harness.ts";
 
 /** The whole encoder against PyTorch in float64; `test/golden/README.md` says how the numbers were made. */
 const golden = JSON.parse(readFileSync("test/golden/encoder.json", "utf8"));
@@ -60,6 +69,10 @@ function start(target: string, pooling: Pooling, changes: Partial<StepOptions> =
     trainStep(k, buffer, plan, options, { rows: 0, touched: 0, step: last, learningRate: 0 });
   return { plan, buffer, step, settle };
 }
+
+/** Of two layers both averages of two are the same. */
+const goldenName = (pooling: Pooling): Pooling =>
+  pooling === "avg_top2" ? "avg_first_last" : pooling;
 
 function newKernels(target: string, pages: number): { k: Kernels; buffer: ArrayBufferLike } {
   const shared = target === "node";
@@ -112,7 +125,7 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
   it("in the hidden states and the embeddings of every pooler, to 3e-6", () => {
     const { sentences } = golden;
     const limits = { tokens: 24 * sentences.length, sequences: sentences.length, maxLength: 24 };
-    for (const pooling of ["cls", "cls_before_pooler", "avg"] as const) {
+    for (const pooling of POOLINGS) {
       const arena = new Arena();
       const p = planParameters(arena, encoder, true);
       const batch = planBatch(arena, limits);
@@ -126,27 +139,28 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
       const x = encoderForward(k, encoder, p, a, batch, batchSize, 24, off);
       const states = [a.embedded, ...a.layers.map((layer) => layer.output)];
       // Poolers of the first token have no last layer of the others.
-      states.slice(0, pooling === "avg" ? undefined : -1).forEach((state, n) => {
+      states.slice(0, isOfFirsts(pooling) ? -1 : undefined).forEach((state, n) => {
         const want = golden.forward.hiddenStates[n].flat();
         expect(
           worst(floats(buffer, state).subarray(0, want.length), want).error,
           `layer ${n}`,
         ).toBeLessThan(3e-6);
       });
-      poolForward(k, encoder.hiddenSize, pooling, p, a, batch, y.ptr, x, sentences.length);
-      const want = golden.forward.embeddings[pooling].flat();
+      poolForward(k, encoder.hiddenSize, pooling, p, a, batch, y.ptr, x, batchSize);
+      const want = golden.forward.embeddings[goldenName(pooling)].flat();
       expect(worst(floats(buffer, y), want).error, pooling).toBeLessThan(3e-6);
     }
   });
 
-  it.each(["cls", "avg"] as const)(
+  it.each(["cls", "avg", "avg_first_last", "avg_top2", "avg_embeddings_last"] as const)(
     "in the loss and every gradient by name with dropout and pooling %s, to 1e-5",
     (pooling) => {
       const { plan, buffer, step } = start(target, pooling);
       const rows = golden.sentences.length;
       step([...golden.sentences, ...golden.sentences], { rows, step: 1, learningRate: 0 });
-      expect(readLoss(buffer, plan).loss).toBeCloseTo(golden.loss[pooling].loss, 5);
-      gradients(buffer, plan.model.gradients, read(`gradients-${pooling}.safetensors`));
+      const named = goldenName(pooling);
+      expect(readLoss(buffer, plan).loss).toBeCloseTo(golden.loss[named].loss, 5);
+      gradients(buffer, plan.model.gradients, read(`gradients-${named}.safetensors`));
     },
   );
 
@@ -203,7 +217,7 @@ describe.each(["node", "portable"])("%s: the tanh form of GELU", (target) => {
     const counts = { tokens, sequences: sentences.length };
     const off = { seed: 0, step: 0, enabled: false };
     const x = encoderForward(k, tanhGelu, p, a, batch, counts, 24, off);
-    poolForward(k, encoder.hiddenSize, "avg", p, a, batch, y.ptr, x, sentences.length);
+    poolForward(k, encoder.hiddenSize, "avg", p, a, batch, y.ptr, x, counts);
 
     const module = new WebAssembly.Module(readFileSync(`build/${target}.wasm`));
     const model = { ...parseConfig(golden.config, "golden"), encoder: tanhGelu };
@@ -245,6 +259,51 @@ describe.each(["node", "portable"])("%s: the tanh form of GELU", (target) => {
   });
 });
 
+describe("an average of two layers", () => {
+  const cases = [1, 2, 3, 4].flatMap((numLayers) =>
+    (["avg_top2", "avg_first_last", "avg_embeddings_last"] as const).map((pooling) => ({
+      numLayers,
+      pooling,
+    })),
+  );
+
+  it.each(cases)("has inference's vectors in training: %o", ({ numLayers, pooling }) => {
+    const { sentences } = golden;
+    const shape = { ...encoder, numLayers };
+    const limits = { tokens: 24 * sentences.length, sequences: sentences.length, maxLength: 24 };
+    const arena = new Arena();
+    const p = planParameters(arena, shape, false);
+    const batch = planBatch(arena, limits);
+    const a = planActivations(arena, shape, limits, pooling, 1);
+    const y = arena.tensor("y", sentences.length, encoder.hiddenSize);
+    const { k, buffer } = newKernels("node", arena.pages);
+    p.named.forEach((tensor, i) => {
+      const gain = tensor.name.endsWith("LayerNorm.weight") ? 1 : 0;
+      floats(buffer, tensor).set(uniform(i, size(tensor.shape), -0.3, 0.3).map((x) => gain + x));
+    });
+    const tokens = writeBatch(buffer, batch, limits, encoder.vocabSize, sentences);
+    const counts = { tokens, sequences: sentences.length };
+    const off = { seed: 0, step: 0, enabled: false };
+    const x = encoderForward(k, shape, p, a, batch, counts, 24, off);
+    poolForward(k, encoder.hiddenSize, pooling, p, a, batch, y.ptr, x, counts);
+
+    const module = new WebAssembly.Module(readFileSync("build/node.wasm"));
+    const model = { ...parseConfig(golden.config, "golden"), encoder: shape, pooling };
+    const tensors = new Map(storeWeights(buffer, p.named));
+    const vectors = (config: ModelConfig): number[] => {
+      const memory = allocateEncoders(module, config, tensors, "golden", { shared: true });
+      const own = new SentenceEncoder(module, config, memory).encode(sentences, {
+        normalize: false,
+      });
+      return own.flatMap((vector) => [...vector]);
+    };
+    expect(worst(vectors(model), floats(buffer, y)).error).toBeLessThan(2e-6);
+    const same = pooling === "avg_first_last" && numLayers === 1; // the first layer is the last
+    const avg = vectors({ ...model, pooling: "avg" });
+    if (!same) expect(worst(avg, floats(buffer, y)).error).toBeGreaterThan(1e-2);
+  });
+});
+
 describe("the step's objectives", () => {
   it.each([
     { symmetric: true },
@@ -270,13 +329,18 @@ describe("the step's objectives", () => {
 });
 
 describe("a batch in chunks", () => {
-  it.each([1, 3, 5])(
-    "of %d sentences has the gradients of the whole batch, dropout included, to 1e-5",
-    (chunkSize) => {
+  it.each([
+    [1, "cls"],
+    [3, "cls"],
+    [5, "cls"],
+    [3, "avg_top2"],
+  ] as const)(
+    "of %d sentences, pooling %s, has the gradients of the whole batch, dropout included, to 1e-5",
+    (chunkSize, pooling) => {
       const rows = golden.sentences.length;
       const ids = [...golden.sentences, ...golden.sentences];
       const found = [{ chunkSize }, {}].map((changes) => {
-        const { plan, buffer, step } = start("node", "cls", changes);
+        const { plan, buffer, step } = start("node", pooling, changes);
         step(ids, { rows, step: 1, learningRate: 0 });
         const { loss, norm } = readLoss(buffer, plan);
         const named = plan.model.gradients.named.map(

@@ -107,6 +107,9 @@ describe.each(["node", "portable"])("%s: the gradient of a whole step", (target)
   it.each([
     { ...BOTH, pooling: "cls" },
     { ...BOTH, pooling: "avg", chunkSize: 5 },
+    { ...BOTH, pooling: "avg_top2", encoder: { ...encoder, numLayers: 1 } },
+    { ...BOTH, pooling: "avg_top2", encoder: { ...encoder, numLayers: 3 } },
+    { ...BOTH, pooling: "avg_first_last", chunkSize: 5, encoder: { ...encoder, numLayers: 3 } },
     { ...BOTH, pooling: "cls_before_pooler", encoder: { ...encoder, tanhGelu: true } },
     ALONE,
   ] as const)(

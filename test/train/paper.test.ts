@@ -78,7 +78,7 @@ beforeAll(async () => {
   await simcse("vocab", "--corpus", path("wiki.txt"), "--output", path("t.json"), "--size", "100");
   // Pretrained weights have the head of a masked language model.
   // prettier-ignore
-  await simcse("init", "--tokenizer", path("t.json"), "--output", path("untrained"), "--hidden", "16", "--heads", "2", "--intermediate", "16", "--layers", "1", "--pooling", "cls");
+  await simcse("init", "--tokenizer", path("t.json"), "--output", path("untrained"), "--hidden", "16", "--heads", "2", "--intermediate", "16", "--layers", "2", "--pooling", "cls");
   // prettier-ignore
   await simcse("train", "--objective", "mlm", "--steps", "1", "--threads", "1", "--model", path("untrained"), "--train", path("wiki.txt"), "--output", path("bert-base"));
 });
@@ -96,18 +96,18 @@ describe("the paper's rows", () => {
       2: 4,
       3: 8,
       4: 10,
+      6: 8,
       7: 5,
       "D.1": 6,
       "D.2": 4,
     });
-    expect(count("6")).toBeGreaterThan(1);
   });
 
   it("have the scores that simcse ablate prints beside its own", () => {
     for (const { source, rows: own } of Object.values(ABLATIONS)) {
       const printed = rows.filter(({ table }) => source === `table ${table}`);
       for (const { published } of printed.length > 0 ? own : []) {
-        if (published === undefined || source === "table 6") continue;
+        if (published === undefined) continue;
         expect(
           printed.map(({ paper }) => Number(paper)),
           source,
