@@ -23,8 +23,8 @@ import type { FetchAsset } from "./weights.ts";
 
 const LOAD_RETRY_SECONDS = 10;
 
-/** Public files, by the path they are asked for. */
-const PAGE = ["/", "/search.js", "/style.css", "/icon.svg"];
+/** Public files, by the path they are asked for: the page, and the description of the routes. */
+const PAGE = ["/", "/search.js", "/style.css", "/icon.svg", "/openapi.json"];
 
 export type App = Hono<ClientVariables>;
 

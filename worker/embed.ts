@@ -13,7 +13,7 @@ export const Text: v.GenericSchema<string> = v.pipe(
   v.string("expected a string"),
   v.nonEmpty("must not be empty"),
 );
-const Ids = v.pipe(
+const Ids: v.GenericSchema<number[]> = v.pipe(
   v.array(v.pipe(v.number("expected a token id"), v.integer("expected a whole number"))),
   v.nonEmpty("must not be empty"),
 );
@@ -29,21 +29,41 @@ export const listOf = <S extends v.GenericSchema>(
     v.maxLength(inputs, (issue) => `expected at most ${inputs}, found ${issue.received}`),
   );
 
-/** One text or many, each a string or token ids. The first element decides, so that errors name the odd one out. */
-export const inputSchema = (limits: Limits): v.GenericSchema<Input | Input[], Input[]> =>
-  v.lazy((input) => {
-    const one = typeof input === "string" ? Text : Ids;
-    if (typeof input === "string" || (Array.isArray(input) && typeof input[0] === "number")) {
-      return v.pipe(
-        one as v.GenericSchema<Input>,
-        v.transform((text) => [text]),
-      );
-    }
-    if (!Array.isArray(input)) {
-      return v.never("expected a string, an array of strings or token ids");
-    }
-    return listOf<v.GenericSchema<Input>>(Array.isArray(input[0]) ? Ids : Text, limits);
+/** What one of a thing is, as a list of it. */
+const single = <T extends Input>(schema: v.GenericSchema<T>): v.GenericSchema<T, T[]> =>
+  v.pipe(
+    schema,
+    v.transform((input) => [input]),
+  );
+
+/**
+ * One text or many, each a string or token ids. The first element decides which, so that errors name the odd one out; what is
+ * none of them is told all of them.
+ */
+export const inputSchema = (limits: Limits): v.GenericSchema<Input | Input[], Input[]> => {
+  const [text, ids] = [single(Text), single(Ids)];
+  const [texts, idLists] = [listOf(Text, limits), listOf(Ids, limits)];
+  const any = v.union(
+    [text, ids, texts, idLists],
+    "expected a string, an array of strings or token ids",
+  );
+  return v.lazy((input): v.GenericSchema<Input | Input[], Input[]> => {
+    if (typeof input === "string") return text;
+    if (!Array.isArray(input)) return any;
+    if (typeof input[0] === "number") return ids;
+    return Array.isArray(input[0]) ? idLists : texts;
   });
+};
+
+/** One text or many. */
+export const textsSchema = (limits: Limits): v.GenericSchema<string | string[], string[]> => {
+  const [one, many] = [single(Text), listOf(Text, limits)];
+  const any = v.union([one, many], "expected a string or an array of strings");
+  return v.lazy((input): v.GenericSchema<string | string[], string[]> => {
+    if (typeof input === "string") return one;
+    return Array.isArray(input) ? many : any;
+  });
+};
 
 export interface TokenizeOptions extends PromptOptions {
   /** Field of the request that the inputs came in, for errors. */

@@ -2,14 +2,20 @@
 import * as v from "valibot";
 import { truncate } from "../src/quantize/embeddings.ts";
 import type { Api, App } from "./app.ts";
-import { filterSchema, matches } from "./documents/filter.ts";
+import { type Filter, filterSchema, matches } from "./documents/filter.ts";
 import { spaceOf } from "./documents/space.ts";
 import { embed, promptFor, Text, tokenize } from "./embed.ts";
 import { ApiError } from "./errors.ts";
 import type { Limits } from "./limits.ts";
 import { readJson } from "./request.ts";
 
-const requestSchema = ({ results }: Limits) =>
+interface SearchRequest {
+  readonly query: string;
+  readonly top_k: number;
+  readonly threshold: number;
+  readonly filter?: Filter | undefined;
+}
+export const searchRequest = ({ results }: Limits): v.GenericSchema<unknown, SearchRequest> =>
   v.object({
     query: Text,
     top_k: v.optional(
@@ -26,7 +32,7 @@ const requestSchema = ({ results }: Limits) =>
   });
 
 export function addSearch(app: App, api: Api): void {
-  const Request = requestSchema(api.limits);
+  const Request = searchRequest(api.limits);
   const { documents } = api;
 
   app.post("/search", async (c) => {

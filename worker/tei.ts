@@ -11,6 +11,7 @@ import {
   listOf,
   promptFor,
   Text,
+  textsSchema,
   tokenize,
 } from "./embed.ts";
 import type { Limits } from "./limits.ts";
@@ -65,14 +66,7 @@ export interface TokenizeRequest {
 }
 export const tokenizeRequest = (limits: Limits): v.GenericSchema<unknown, TokenizeRequest> =>
   v.object({
-    inputs: v.lazy((input) =>
-      typeof input === "string"
-        ? v.pipe(
-            Text,
-            v.transform((text) => [text]),
-          )
-        : listOf(Text, limits),
-    ) as v.GenericSchema<unknown, string[]>,
+    inputs: textsSchema(limits),
     add_special_tokens: v.optional(v.boolean("expected true or false"), true),
     prompt_name: truncation.prompt_name,
   });
