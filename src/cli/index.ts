@@ -4,6 +4,7 @@ import { openFlatIndex, saveIndex, SimCSE } from "../node/index.ts";
 import { readTexts } from "../node/text-files.ts";
 import type { ItemId, NewItem } from "../search/flat-index.ts";
 import { INDEX_PRECISIONS, type IndexPrecision } from "../search/rows.ts";
+import { addNeighbours } from "./index-neighbours.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { count, note, Progress } from "./terminal.ts";
 
@@ -173,4 +174,6 @@ export function addIndex(program: Command): void {
     .argument("<index>", "file of `simcse index build`")
     .argument("<ids...>", "ids, as search prints them")
     .action((file: string, ids: string[]) => remove(file, ids));
+
+  addNeighbours(index);
 }

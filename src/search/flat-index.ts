@@ -216,11 +216,14 @@ export class FlatIndex {
     const duplicates = new Map<number, Duplicate>();
     this.#items.forEach(({ id: of }, first) => {
       if (duplicates.has(first)) return;
-      const scores = this.scores(this.vector(of));
-      for (let row = first + 1; row < scores.length; row++) {
-        if (scores[row]! < threshold || duplicates.has(row)) continue;
-        duplicates.set(row, { id: this.#items[row]!.id, of, score: scores[row]! });
-      }
+      this.#setQuery(this.vector(of));
+      this.#rows.compare("values", first + 1, this.size, (scores, begin) => {
+        for (let i = 0; i < scores.length; i++) {
+          const score = scores[i]!;
+          if (score < threshold || duplicates.has(begin + i)) continue;
+          duplicates.set(begin + i, { id: this.#items[begin + i]!.id, of, score });
+        }
+      });
     });
     return [...duplicates].toSorted(([a], [b]) => a - b).map(([, duplicate]) => duplicate);
   }
