@@ -122,7 +122,8 @@ function explain(error: unknown, path: string, bytes: number): unknown {
   }
 }
 
-function isRunning(pid: number): boolean {
+/** Whether a process of this machine runs. */
+export function isRunning(pid: number): boolean {
   try {
     return process.kill(pid, 0);
   } catch (error) {
@@ -130,7 +131,8 @@ function isRunning(pid: number): boolean {
   }
 }
 
-function code(error: unknown): string | undefined {
+/** The code of an error of the system, as "ENOENT". */
+export function code(error: unknown): string | undefined {
   return error instanceof Error && "syscall" in error
     ? (error as NodeJS.ErrnoException).code
     : undefined;

@@ -12,6 +12,7 @@ import { homedir } from "node:os";
 import { dirname, join, relative } from "node:path";
 import { HubError } from "../errors.ts";
 import { exists, writeFileAtomic } from "./files.ts";
+import { withLock } from "./lock.ts";
 import { PACKAGE } from "./package.ts";
 
 export interface DownloadProgress {
@@ -147,7 +148,10 @@ class Download {
     const size = Number(head.headers.get("x-linked-size") ?? head.headers.get("content-length"));
     const blob = join(this.#cache, "blobs", etag);
     await mkdir(dirname(blob), { recursive: true });
-    if (!(await exists(blob))) await this.#blob(path, file, blob, etag, size);
+    // Another process may download it too: one does, and what it leaves when it is killed the next goes on with.
+    await withLock(`${blob}.lock`, async () => {
+      if (!(await exists(blob))) await this.#blob(path, file, blob, etag, size);
+    });
     await mkdir(dirname(target), { recursive: true });
     const link = `${target}.${process.pid}`;
     await symlink(relative(dirname(target), blob), link).catch(() => copyFile(blob, link));
@@ -181,10 +185,7 @@ class Download {
       if (damaged) this.#fail(`${file}: damaged: expected the hash ${etag}, found ${found}`);
       damaged = true;
     }
-    // Another process may have been first.
-    await rename(partial, blob).catch(async (cause: unknown) => {
-      if (!(await exists(blob))) throw cause;
-    });
+    await rename(partial, blob);
   }
 
   async #append(
@@ -212,7 +213,6 @@ class Download {
         for await (const chunk of response.body ?? []) {
           clearTimeout(timer);
           timer = setTimeout(silent, ms);
-          // At its place, so that two processes write the same bytes.
           await handle.write(chunk as Uint8Array, 0, (chunk as Uint8Array).length, at);
           at += (chunk as Uint8Array).length;
           if (at > total) this.#fail(`${file}: more than its ${total} bytes came`);

@@ -1,7 +1,9 @@
 /** Models by name, from a server that cuts, corrupts and delays. */
+import { execFile } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -9,18 +11,22 @@ import {
   readdirSync,
   readlinkSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { hostname, tmpdir } from "node:os";
 import { join } from "node:path";
+import { promisify } from "node:util";
 import { afterAll, afterEach, beforeAll, beforeEach, expect, it, vi } from "vitest";
 import { HubError } from "../../src/errors.ts";
 import { type DownloadProgress, findModel, onDownload } from "../../src/node/hub.ts";
 import { SimCSE } from "../../src/node/index.ts";
+import { withLock } from "../../src/node/lock.ts";
 import { writeTinyModel } from "../worker/tiny-model.ts";
 
+const execute = promisify(execFile);
 const SHA = "a".repeat(40);
 const root = mkdtempSync(join(tmpdir(), "simcse-hub-"));
 const source = join(root, "source");
@@ -181,6 +187,37 @@ it("a download that a killed process left goes on where it was", async () => {
   trouble = (_, begin) => (begins.push(begin), false);
   expect(weightsOf(await findModel("org/name"))).toEqual(bytes);
   expect(begins).toEqual([1000]);
+});
+
+it("processes that want one model at once download it once", async () => {
+  trouble = (bytes, begin, response) => {
+    setTimeout(() => response.end(bytes.subarray(begin)), 700);
+    return true;
+  };
+  const script = `
+    import { findModel } from "./src/node/hub.ts";
+    console.log(await findModel("org/name"));`;
+  const child = async (): Promise<string> => {
+    const { stdout } = await execute(process.execPath, ["--input-type=module", "--eval", script]);
+    return stdout.trim();
+  };
+  const folders = await Promise.all([child(), child(), findModel("org/name")]);
+  expect(folders).toEqual(Array.from({ length: 3 }, () => join(cache(), "snapshots", SHA)));
+  expect(weightsOf(folders[0])).toEqual(weightsOf(source));
+  expect(downloads()).toBe(1);
+  expect(readdirSync(join(cache(), "blobs"))).toHaveLength(FILES.length);
+});
+
+it.each([
+  ["a process that is gone", `999999999 ${hostname()} x`, 0],
+  ["another machine that is silent for half a minute", "1 elsewhere x", 31],
+])("the lock of %s is taken over", async (_, owner, age) => {
+  const lock = join(root, "a.lock");
+  writeFileSync(lock, owner);
+  const then = Date.now() / 1000 - age;
+  utimesSync(lock, then, then);
+  expect(await withLock(lock, async () => readFileSync(lock, "utf8"))).toMatch(`${process.pid} `);
+  expect(existsSync(lock)).toBe(false);
 });
 
 it("bytes that were damaged on their way are fetched again, once", async () => {
