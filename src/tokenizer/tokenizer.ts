@@ -1,5 +1,6 @@
 import { Tokenizer as HuggingFaceTokenizer } from "@huggingface/tokenizers";
 import { FormatError } from "../errors.ts";
+import { checkPatterns } from "./patterns.ts";
 
 /** A text as the encoder reads it. */
 export interface Encoding {
@@ -59,10 +60,12 @@ export class Tokenizer {
 
   /**
    * `json` is a parsed `tokenizer.json`, `config` a parsed `tokenizer_config.json`, which these families can do without.
-   * @throws FormatError when it is none, lacks a special token, or does not put [CLS] and [SEP] round a text
+   * @throws FormatError when it is none, lacks a special token, does not put [CLS] and [SEP] round a text, or has patterns whose
+   * time is not bounded by the square of a text's length
    */
   constructor(json: object, config: object = {}) {
     checkVocabulary(json);
+    checkPatterns(json);
     try {
       this.#inner = new HuggingFaceTokenizer({ ...DEFAULTS, ...json }, config);
     } catch (error) {
