@@ -368,20 +368,35 @@ describe("the pool", () => {
     expect(child).toMatchObject({ status: 0, stdout: "2\n", stderr: "" });
   });
 
-  it("does not grow memory in 10,000 calls", () => {
+  it.each([
+    ["10,000 calls of a pool", 10_000, "int8"],
+    ["100,000 calls on this thread", 100_000, "edge"],
+  ])("does not grow memory in %s", (_, calls, kind) => {
     const script = `
+      import { readFile } from "node:fs/promises";
+      import { SimCSE as Edge } from "./src/edge.ts";
+      import { compileKernels } from "./src/node/binaries.ts";
       import { SimCSE } from "./src/node/index.ts";
-      const model = await SimCSE.load(${JSON.stringify(folderOf("int8"))}, { threads: 1 });
-      const resident = () => (gc(), process.memoryUsage.rss() / 2 ** 20);
-      const calls = async (n) => { for (let i = 0; i < n; i++) await (i % 2 ? model.encode("a cat") : model.similarity("a cat", "a dog")); };
+      const folder = ${JSON.stringify(folderOf("int8"))};
+      const names = ["config.json", "tokenizer.json", "model.safetensors"];
+      const files = Object.fromEntries(await Promise.all(names.map(async (name) => [name, await readFile(folder + "/" + name)])));
+      const model = ${JSON.stringify(kind)} === "edge"
+        ? await Edge.load(files, await compileKernels("edge"))
+        : await SimCSE.load(folder, { threads: 1 });
+      const memory = () => (gc(), process.memoryUsage());
+      const calls = async (n) => { for (let i = 0; i < n; i++) await (i % 10 ? model.encode("a cat") : model.similarity("a cat", "a dog")); };
       await calls(2000);
-      const before = resident();
-      await calls(10_000);
-      console.log(resident() - before);`;
+      const before = memory();
+      await calls(${calls});
+      const after = memory();
+      console.log(JSON.stringify(["rss", "heapUsed", "external"].map((kind) => (after[kind] - before[kind]) / 2 ** 20)));`;
     const options = ["--expose-gc", "--input-type=module", "--eval", script];
     const { stdout, stderr } = spawnSync(process.execPath, options, { encoding: "utf8" });
     expect(stderr).toBe("");
-    expect(Number(stdout)).toBeLessThan(16);
+    const [rss, heap, external] = JSON.parse(stdout) as [number, number, number];
+    expect(rss).toBeLessThan(16);
+    expect(heap).toBeLessThan(1);
+    expect(external).toBeLessThan(1); // linear memory is there
   });
 });
 
