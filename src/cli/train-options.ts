@@ -62,6 +62,7 @@ export interface TrainOptions {
   readonly freezeLayers?: number;
   readonly ema?: number;
   readonly chunkSize?: number;
+  readonly accumulate?: number;
   readonly maxLength: number;
   readonly dev?: string;
   readonly evalEvery?: number;
@@ -210,6 +211,11 @@ export function trainCommand(program: Command): Command {
     .option(
       "--chunk-size <n>",
       "sentences encoded at a time, each twice: large batches in little memory, same result",
+      wholeNumber(1),
+    )
+    .option(
+      "--accumulate <n>",
+      "batches of a step, which takes their mean gradient; sentences are compared within a batch alone: for more negatives, a larger --batch-size with --chunk-size",
       wholeNumber(1),
     )
     .optionsGroup("Evaluation:")

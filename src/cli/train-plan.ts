@@ -7,7 +7,7 @@ import { type ModelFolder, readModelFolder } from "../node/model-folder.ts";
 import type { Teachers } from "../node/teachers.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions } from "../train/checkpoint.ts";
-import { BatchOrder, type Sequences, type Source, stepsPerEpoch } from "../train/data.ts";
+import { BatchOrder, batchesPerEpoch, type Sequences, type Source } from "../train/data.ts";
 import { type Batches, TaughtBatches } from "../train/teaching.ts";
 import { readAugmentation, readData, readDev, readMasking, readTeachers } from "./train-data.ts";
 import type { TrainOptions } from "./train-options.ts";
@@ -65,7 +65,9 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
   const guessing = readMasking(options, tokenizer, config.table !== undefined);
   const dev = await readDev(options);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
-  const totalSteps = options.steps ?? Math.ceil(options.epochs * stepsPerEpoch(sources, batchSize));
+  const totalSteps =
+    options.steps ??
+    Math.ceil((options.epochs * batchesPerEpoch(sources, batchSize)) / (options.accumulate ?? 1));
   const run: RunOptions = {
     step: {
       encoder: config.encoder,
@@ -76,6 +78,7 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
       ...(options.freezeEmbeddings && { freezeEmbeddings: true }),
       ...(options.freezeLayers !== undefined && { freezeLayers: options.freezeLayers }),
       ...(options.chunkSize !== undefined && { chunkSize: options.chunkSize }),
+      ...((options.accumulate ?? 1) > 1 && { accumulate: options.accumulate }),
       ...(guessing && { mlmWeight: guessing.weight }),
       ...(options.objective !== "contrastive" && { objective: options.objective }),
       ...(taught && { distill: taught.distill }),

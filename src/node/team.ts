@@ -30,34 +30,27 @@ export interface RankData {
 // Control words, below the static data of the kernels; `assembly/team.ts` owns those of the barrier.
 const EPOCH = 128;
 const POISON = 192;
-const HEADER = 256; // int32: go on?, rows, touched, step; a float64 learning rate; int32 columns, or 0 for the plan's
+const HEADER = 256; // a float64 learning rate; int32: go on?, rows, step, part, known, touched, columns or 0 for the plan's
 
 /** Writes what the other ranks read after the next barrier; `undefined` ends them. */
 function writeHeader(buffer: ArrayBufferLike, header: StepHeader | undefined): void {
-  const {
-    rows,
-    touched,
-    step,
-    learningRate,
-    columns = 0,
-  } = header ?? { rows: 0, touched: 0, step: 0, learningRate: 0 };
-  new Int32Array(buffer, HEADER, 4).set([header ? 1 : 0, rows, touched, step]);
-  new Float64Array(buffer, HEADER + 16, 1)[0] = learningRate;
-  new Int32Array(buffer, HEADER + 24, 1)[0] = columns;
+  new Float64Array(buffer, HEADER, 1)[0] = header?.learningRate ?? 0;
+  const words = new Int32Array(buffer, HEADER + 8, 7).fill(0);
+  if (!header) return;
+  const { rows, step, part = 0, known = 0, touched, columns = 0 } = header;
+  words.set([1, rows, step, part, known, touched, columns]);
 }
 
 /** The header of the step at hand, or `undefined` after the last one. */
 export function readHeader(buffer: ArrayBufferLike): StepHeader | undefined {
-  const [more, rows, touched, step] = new Int32Array(buffer, HEADER, 4) as unknown as [
-    number,
-    number,
-    number,
-    number,
+  const learningRate = new Float64Array(buffer, HEADER, 1)[0]!;
+  const words = [...new Int32Array(buffer, HEADER + 8, 7)];
+  const [more, rows, step, part, known, touched, columns] = words as [
+    ...[number, number, number, number, number, number],
+    0 | 2 | 3,
   ];
-  const learningRate = new Float64Array(buffer, HEADER + 16, 1)[0]!;
   if (!more) return undefined;
-  const columns = new Int32Array(buffer, HEADER + 24, 1)[0]! as 0 | 2 | 3;
-  const header = { rows, touched, step, learningRate };
+  const header = { rows, step, part, known, touched, learningRate };
   return columns === 0 ? header : { ...header, columns };
 }
 

@@ -212,7 +212,7 @@ function followed(
 }
 
 /** Batches in which every row comes once: whole ones only, unless a source is smaller than one. */
-export function stepsPerEpoch(sources: readonly Source[], batchSize: number): number {
+export function batchesPerEpoch(sources: readonly Source[], batchSize: number): number {
   return sources.reduce((sum, source) => sum + batchesOf(source, batchSize), 0);
 }
 
@@ -234,7 +234,7 @@ export interface TrainingBatch {
   readonly taught?: Float32Array;
 }
 
-/** What changes sentences from step to step. */
+/** What changes sentences from batch to batch. */
 export interface BatchChanges {
   /** Of the positives of unsupervised sources. */
   readonly augmentation?: Augmentation;
@@ -244,7 +244,7 @@ export interface BatchChanges {
 }
 
 /**
- * The order of the data, a pure function of (seed, step). A batch is of one source, drawn by share; without shares each
+ * The order of the data, a pure function of (seed, number of the batch). A batch is of one source, drawn by share; without shares each
  * is drawn as often as it has batches. A source goes through its rows in epochs, each a permutation of its own.
  */
 export class BatchOrder {
@@ -255,7 +255,7 @@ export class BatchOrder {
   readonly #shares: readonly number[];
   readonly #changes: BatchChanges;
   readonly #orders: { epoch: number; order: Uint32Array }[];
-  /** Batches each source gave up to and with step `#counted`. */
+  /** Batches each source gave up to and with number `#counted`. */
   #taken: number[] = [];
   #counted = Infinity;
 
@@ -279,11 +279,11 @@ export class BatchOrder {
     this.#shares = shares.map((share) => share / sum);
   }
 
-  /** The batch of a step, counted from 1. */
-  batch(step: number): TrainingBatch {
-    const index = this.#advance(step);
+  /** The batch of a number, from 1. */
+  batch(number: number): TrainingBatch {
+    const index = this.#advance(number);
     const source = this.#sources[index]!;
-    const random = new RandomStream(this.#seed, STREAM.choice, step);
+    const random = new RandomStream(this.#seed, STREAM.choice, number);
     const rows = Array.from(this.#rows(index, this.#taken[index]! - 1), (row) =>
       source.cells(row, random),
     );
@@ -293,7 +293,7 @@ export class BatchOrder {
     const { augmentation, masking, alone = false } = this.#changes;
     if (augmentation && source.unsupervised) {
       for (let row = 0; row < rows.length; row++) {
-        const own = new RandomStream(this.#seed, STREAM.augment + (row << 8), step);
+        const own = new RandomStream(this.#seed, STREAM.augment + (row << 8), number);
         const positive = rows.length + row;
         sequences[positive] = augmentation(sequences[positive]!, own);
       }
@@ -307,28 +307,28 @@ export class BatchOrder {
       columns: source.columns,
       source: source.name,
       ...(masking && {
-        masked: maskBatch(alone ? different() : sequences, masking, this.#seed, step),
+        masked: maskBatch(alone ? different() : sequences, masking, this.#seed, number),
       }),
     };
   }
 
-  /** The source of a step, and how many batches each has given by then. */
-  #advance(step: number): number {
-    if (step <= this.#counted) {
+  /** The source of a batch, and how many batches each has given by then. */
+  #advance(number: number): number {
+    if (number <= this.#counted) {
       this.#taken = this.#sources.map(() => 0);
       this.#counted = 0;
     }
     let index = 0;
-    while (this.#counted < step) {
+    while (this.#counted < number) {
       index = this.#draw(++this.#counted);
       this.#taken[index]!++;
     }
     return index;
   }
 
-  #draw(step: number): number {
+  #draw(number: number): number {
     if (this.#sources.length === 1) return 0;
-    let rest = new RandomStream(this.#seed, STREAM.source, step).uniform();
+    let rest = new RandomStream(this.#seed, STREAM.source, number).uniform();
     const index = this.#shares.findIndex((share) => (rest -= share) < 0);
     return index < 0 ? this.#shares.length - 1 : index;
   }

@@ -37,12 +37,12 @@ export function maskingOf(
   return { rate, maskId, vocabSize, special: new Set([clsId, sepId, padId, unkId, maskId]) };
 }
 
-/** Of the tokens chosen 80 % become [MASK], 10 % any token, 10 % stay; a function of the seed and the step alone. */
+/** Of the tokens chosen 80 % become [MASK], 10 % any token, 10 % stay; a function of the seed and the number of the batch. */
 export function maskBatch(
   sequences: readonly Int32Array[],
   { rate, maskId, vocabSize, special }: MaskingOptions,
   seed: number,
-  step: number,
+  batch: number,
 ): MaskedBatch {
   const places: number[] = [];
   const labels: number[] = [];
@@ -50,7 +50,7 @@ export function maskBatch(
   const masked: Int32Array[] = [];
   sequences.forEach((ids, row) => {
     const before = places.length;
-    const random = new RandomStream(seed, STREAM.masking + (row << 8), step);
+    const random = new RandomStream(seed, STREAM.masking + (row << 8), batch);
     const copy = ids.map((id, i) => {
       if (special.has(id) || random.uniform() >= rate) return id;
       places.push(first + i);

@@ -1,5 +1,5 @@
 /**
- * One step of training: encode, compare, go back; guess what is masked, go back; update. Every rank of a team runs `trainStep`
+ * One step of training: encode, compare, go back; guess what is masked, go back; so for each of its batches; update. Every rank of a team runs `trainStep`
  * over one shared memory, with the same plan and the same header.
  */
 import { type Batch, type BatchLimits, planBatch } from "../model/batch.ts";
@@ -30,6 +30,8 @@ export interface StepOptions extends ArchitectureOptions, ObjectiveOptions, Rate
    * each but the last of a batch is encoded once more; the result is the same up to rounding.
    */
   readonly chunkSize?: number;
+  /** Batches of a step, which takes the mean of their gradients; 1 by default. Sentences are compared within a batch. */
+  readonly accumulate?: number;
   /** False trains without dropout noise. */
   readonly dropout: boolean;
   /** Anchors, positives and hard negatives have the same masks: the ablation in which equal sentences get equal vectors. */
@@ -51,7 +53,7 @@ export interface TrainingPlan {
   readonly rates: Rates;
   /** Of all chunks; each has its own offsets, which begin at 0. */
   readonly batch: Batch;
-  readonly touched: Tensor; // [tokens] int32, the rows of the table that the batch needs
+  readonly touched: Tensor; // [tokens of a step] int32, the rows of the table that its batches need
   readonly last: Tensor; // [rows] int32, the step whose weights a row of the table holds
   readonly factors: Tensor; // [MISSED_STEPS, 4], what late rows need of each step
   readonly vectors: Tensor; // [sequences, hidden]
@@ -79,7 +81,8 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
   const tokens = compared * columns * maxLength;
   const offsets = chunkOffsets(compared * columns, limits);
   // Every word is a candidate for what is masked.
-  const touched = options.mlmWeight === undefined ? Math.min(tokens, rows) : rows;
+  const needed = tokens * (options.accumulate ?? 1);
+  const touched = options.mlmWeight === undefined ? Math.min(needed, rows) : rows;
   return {
     arena,
     limits,
@@ -104,21 +107,31 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
   };
 }
 
-/** What differs from step to step. */
+/** What differs from step to step, and from batch to batch of one that accumulates. */
 export interface StepHeader {
-  /** 0 takes no step, and brings all rows of the table to `step`: before the weights are read. */
+  /** Of the batch; 0 takes no step, and brings all rows of the table to `step`: before the weights are read. */
   readonly rows: number;
-  /** Rows of the table that the batch needs. */
-  readonly touched: number;
   /** From 1. */
   readonly step: number;
+  /** Of the batch in its step, from 0, which it is by default; the last one updates the weights. */
+  readonly part?: number;
+  /** Rows of the table that batches of the step before this one needed; none by default. */
+  readonly known?: number;
+  /** Rows of the table that the step needs so far, with this batch. */
+  readonly touched: number;
   readonly learningRate: number;
   /** Of this batch, where it has fewer than the options say: sources of a mixture differ. */
   readonly columns?: 1 | 2 | 3;
 }
 
+/** The number of a batch of a run, from 1: what its data and its dropout are functions of, with the seed. */
+export function batchNumber({ accumulate = 1 }: StepOptions, step: number, part: number): number {
+  return (step - 1) * accumulate + part + 1;
+}
+
 /**
- * Writes the sequences of a batch, the masked copies to guess from, and the rows of the table they need.
+ * Writes the sequences of a batch, the masked copies to guess from, and the rows of the table they need, after the `known` ones
+ * that batches of the same step need.
  * @throws RangeError as `writeBatch` does
  */
 export function writeTrainingBatch(
@@ -127,6 +140,7 @@ export function writeTrainingBatch(
   { encoder }: StepOptions,
   sequences: readonly ArrayLike<number>[],
   masked: MaskedBatch = NOTHING_MASKED,
+  known = 0,
 ): { tokens: number; touched: number } {
   const { model, limits } = plan;
   const { vocabSize } = encoder;
@@ -140,27 +154,31 @@ export function writeTrainingBatch(
   }
   const ids = new Int32Array(buffer, plan.batch.tokenIds.ptr, tokens);
   const mapping = model.mapping && new Int32Array(buffer, model.mapping.ptr, vocabSize);
-  const rows = Int32Array.from(new Set(mapping ? ids.map((id) => mapping[id]!) : ids)).toSorted();
-  new Int32Array(buffer, plan.touched.ptr, rows.length).set(rows);
-  return { tokens, touched: rows.length };
+  const before = new Set(new Int32Array(buffer, plan.touched.ptr, known));
+  const rows = new Set(mapping ? ids.map((id) => mapping[id]!) : ids).difference(before);
+  const own = new Int32Array(buffer, plan.touched.ptr + 4 * known, rows.size);
+  own.set(Int32Array.from(rows).toSorted());
+  return { tokens, touched: known + rows.size };
 }
 
 /** Steps from one move of the average to the next: each is a sweep over all weights. */
 const AVERAGE_EVERY = 16;
 
 /**
- * Runs one step; the batch holds the anchors, then the positives, then the hard negatives. Leaves the loss and the
- * gradient's norm in memory. A loss or gradient that is not finite updates nothing: every rank sees it and returns.
+ * Runs one step, or a part of it; the batch holds the anchors, then the positives, then the hard negatives. Leaves the loss and,
+ * of a step's last batch, the gradient's norm in memory. One that is not finite updates nothing: every rank sees it and returns.
  */
 export function trainStep(
   k: Kernels,
   buffer: ArrayBufferLike,
   plan: TrainingPlan,
   options: StepOptions,
-  { rows, touched, step, learningRate, columns = options.columns }: StepHeader,
+  header: StepHeader,
 ): void {
+  const { rows, step, part = 0, known = 0, touched, learningRate } = header;
+  const { columns = options.columns } = header;
   if (rows === 0) return settle(k, plan, options, step);
-  const { encoder, seed } = options;
+  const { encoder, seed, accumulate = 1 } = options;
   const { model, rates, vectors, dVectors } = plan;
   const { weights: p, gradients: g } = model;
   const hidden = encoder.hiddenSize;
@@ -168,11 +186,12 @@ export function trainStep(
   // Row i of a matrix of `width` columns.
   const at = (tensor: Tensor, i: number, width: number): number => tensor.ptr + 4 * i * width;
 
+  const batch = batchNumber(options, step, part);
   const compared = options.objective === "mlm" ? 0 : rows * columns;
   const chunks = readChunks(buffer, plan.batch, plan.limits, compared);
   const keyOf = ({ firstToken, firstSequence }: Chunk): DropoutKey => ({
     seed,
-    step,
+    step: batch,
     enabled: options.dropout,
     firstToken: options.fixedDropout ? 0 : firstToken,
     firstSequence: options.fixedDropout ? 0 : firstSequence,
@@ -182,12 +201,17 @@ export function trainStep(
     model.forward(k, y, chunk.batch, chunk, keyOf(chunk));
   };
 
-  k.zero(gradient.ptr, 4 * gradient.count);
-  k.zeroRows(g.table.ptr, plan.touched.ptr, touched, hidden);
-  settle(k, plan, options, step - 1, touched);
+  const fresh = { ptr: plan.touched.ptr + 4 * known, count: touched - known };
+  if (part === 0) k.zero(gradient.ptr, 4 * gradient.count);
+  k.zeroRows(g.table.ptr, fresh.ptr, fresh.count, hidden);
+  settle(k, plan, options, step - 1, fresh);
   for (const chunk of chunks) forward(chunk);
 
   if (compared > 0) compare(k, plan.objective, options, dVectors, vectors, rows, columns);
+  if (accumulate > 1) {
+    // Times 1 / n.
+    k.addColumns(dVectors.ptr, dVectors.ptr, compared, hidden, hidden, hidden, 1 / accumulate - 1);
+  }
   for (const chunk of chunks.toReversed()) {
     if (chunk !== chunks.at(-1)) forward(chunk); // with the same dropout, as its bits are a function
     const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
@@ -196,11 +220,15 @@ export function trainStep(
   if (plan.masked && model.predictMasked) {
     // Copies come after the sentences, for dropout: they share no bits.
     const before = chunks.reduce((sum, { tokens }) => sum + tokens, 0);
-    for (const chunk of readMasked(buffer, plan.masked, plan.limits)) {
+    const weight = plan.masked.weight / accumulate;
+    for (const chunk of readMasked(buffer, plan.masked, plan.limits, weight)) {
       const firstToken = before + chunk.firstToken;
-      model.predictMasked(k, chunk, chunk, { seed, step, enabled: options.dropout, firstToken });
+      const key = { seed, step: batch, enabled: options.dropout, firstToken };
+      model.predictMasked(k, chunk, chunk, key);
     }
   }
+  if (part < accumulate - 1) return;
+
   for (const { offset, count, scale } of rates.groups) {
     if (scale === 0) k.zero(gradient.ptr + offset, 4 * count);
   }
@@ -237,18 +265,18 @@ function averageShare(decay: number, step: number): number {
   return Math.max(1 - decay ** AVERAGE_EVERY, 9 / (9 + moves));
 }
 
-/** Brings rows of the table to a step, all or the first `touched` that the batch names: see `assembly/adamw.ts`. */
+/** Brings rows of the table to a step, all or those in a list [count] int32: see `assembly/adamw.ts`. */
 function settle(
   k: Kernels,
-  { model, touched: rows, last, norm, factors }: TrainingPlan,
+  { model, last, norm, factors }: TrainingPlan,
   { beta1, beta2, epsilon }: StepOptions,
   step: number,
-  touched?: number,
+  list?: { readonly ptr: number; readonly count: number },
 ): void {
   const { weights, first, second } = model;
   const [count, cols] = weights.table.shape as [number, number];
   // prettier-ignore
-  k.adamWRows(weights.table.ptr, 0, first.table.ptr, second.table.ptr, last.ptr, touched === undefined ? 0 : rows.ptr, touched ?? count, cols, norm.ptr, factors.ptr, Infinity, beta1, beta2, epsilon, step);
+  k.adamWRows(weights.table.ptr, 0, first.table.ptr, second.table.ptr, last.ptr, list?.ptr ?? 0, list?.count ?? count, cols, norm.ptr, factors.ptr, Infinity, beta1, beta2, epsilon, step);
 }
 
 /** What came of a step. */

@@ -2,8 +2,8 @@ import type { BatchOrder, TrainingBatch } from "./data.ts";
 
 /** What a trainer takes batches from. */
 export interface Batches {
-  /** The batch of a step, counted from 1. */
-  batch(step: number): TrainingBatch | Promise<TrainingBatch>;
+  /** The batch of a number, from 1. */
+  batch(number: number): TrainingBatch | Promise<TrainingBatch>;
 }
 
 /** Models to learn from, that know sentences by their numbers. */
@@ -24,8 +24,8 @@ export class TaughtBatches implements Batches {
     this.#teacher = teacher;
   }
 
-  async batch(step: number): Promise<TrainingBatch> {
-    const batch = this.#order.batch(step);
+  async batch(number: number): Promise<TrainingBatch> {
+    const batch = this.#order.batch(number);
     return { ...batch, taught: await this.#teacher.vectors(batch.ids) };
   }
 }

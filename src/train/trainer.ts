@@ -1,13 +1,19 @@
 import type { RunOptions, RunState } from "./checkpoint.ts";
 import { learningRateAt } from "./schedule.ts";
-import { type StepHeader, type StepLoss, type TrainingPlan, writeTrainingBatch } from "./step.ts";
+import {
+  batchNumber,
+  type StepHeader,
+  type StepLoss,
+  type TrainingPlan,
+  writeTrainingBatch,
+} from "./step.ts";
 import type { Batches } from "./teaching.ts";
 
 /** Ranks that run one step together. */
 export interface TrainingTeam {
   readonly plan: TrainingPlan;
   readonly buffer: ArrayBufferLike;
-  /** Runs a step on all ranks and returns what came of it. */
+  /** Runs a step, or a batch of it, on all ranks and returns what came of it. */
   step(header: StepHeader): Promise<StepLoss>;
   /** Makes memory hold the weights of a step, the last one, in all of their rows: before anything reads them. */
   settle(step: number): Promise<void>;
@@ -19,7 +25,7 @@ export interface StepReport extends Omit<StepLoss, "norm"> {
   readonly gradientNorm: number;
   readonly learningRate: number;
   readonly tokens: number;
-  /** Of the batch. */
+  /** Of a batch; of several the last one. */
   readonly rows: number;
   readonly columns: 2 | 3;
 }
@@ -59,43 +65,11 @@ export async function train(
   events: TrainerEvents,
   signal?: AbortSignal,
 ): Promise<RunState> {
-  const { plan, buffer } = team;
+  const { totalSteps } = run;
   let state = from;
   while (!isFinished(run, state)) {
     const step = state.step + 1;
-    const { sequences, ids, columns, source, masked, taught } = await order.batch(step);
-    const { tokens, touched } = writeTrainingBatch(buffer, plan, run.step, sequences, masked);
-    if (sequences.length > 0) new Int32Array(buffer, plan.objective.ids.ptr, ids.length).set(ids);
-    if (taught && plan.objective.taught) {
-      new Float32Array(buffer, plan.objective.taught.teachers.ptr, taught.length).set(taught);
-    }
-    const learningRate = learningRateAt(
-      step,
-      run.totalSteps,
-      run.learningRate,
-      run.warmupSteps,
-      run.schedule,
-    );
-    const rows = ids.length / columns;
-    const { norm, ...losses } = await team.step({ rows, touched, step, learningRate, columns });
-    const { loss } = losses;
-    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
-      throw new Error(
-        `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of ${rows} rows ` +
-          `of ${source}; lower --learning-rate or raise --temperature and resume from the last checkpoint`,
-      );
-    }
-    const { totalSteps } = run;
-    events.onStep({
-      step,
-      totalSteps,
-      ...losses,
-      gradientNorm: norm,
-      learningRate,
-      tokens,
-      rows,
-      columns,
-    });
+    events.onStep(await takeStep(team, run, order, step));
     state = { ...state, step };
     if (run.evaluation && (step % run.evaluation.every === 0 || step === totalSteps)) {
       await team.settle(step);
@@ -113,6 +87,50 @@ export async function train(
     if (ends) break;
   }
   return state;
+}
+
+/** Runs the batches of a step, one after another. */
+async function takeStep(
+  team: TrainingTeam,
+  run: RunOptions,
+  order: Batches,
+  step: number,
+): Promise<StepReport> {
+  const { plan, buffer } = team;
+  const { totalSteps, warmupSteps, schedule } = run;
+  const learningRate = learningRateAt(step, totalSteps, run.learningRate, warmupSteps, schedule);
+  const found: StepLoss[] = [];
+  let all = { rows: 0, columns: 2 as StepReport["columns"], tokens: 0 };
+  let known = 0;
+  for (let part = 0; part < (run.step.accumulate ?? 1); part++) {
+    const batch = await order.batch(batchNumber(run.step, step, part));
+    const { sequences, ids, columns, source, masked, taught } = batch;
+    const written = writeTrainingBatch(buffer, plan, run.step, sequences, masked, known);
+    const { touched } = written;
+    if (sequences.length > 0) new Int32Array(buffer, plan.objective.ids.ptr, ids.length).set(ids);
+    if (taught && plan.objective.taught) {
+      new Float32Array(buffer, plan.objective.taught.teachers.ptr, taught.length).set(taught);
+    }
+    const rows = ids.length / columns;
+    const losses = await team.step({ rows, step, part, known, touched, learningRate, columns });
+    const { loss, norm } = losses;
+    if (!Number.isFinite(loss) || !Number.isFinite(norm)) {
+      throw new Error(
+        `loss ${loss} with gradient norm ${norm} at step ${step}, learning rate ${learningRate}, batch of ${rows} rows ` +
+          `of ${source}; lower --learning-rate or raise --temperature and resume from the last checkpoint`,
+      );
+    }
+    found.push(losses);
+    known = touched;
+    all = { rows, columns, tokens: all.tokens + written.tokens };
+  }
+  const { norm: gradientNorm, ...last } = found.at(-1)!;
+  const means = Object.keys(last).map((name) => {
+    const key = name as keyof StepLoss;
+    return [key, found.reduce((sum, losses) => sum + losses[key]!, 0) / found.length];
+  });
+  const losses = Object.fromEntries(means) as typeof last;
+  return { step, totalSteps, ...losses, gradientNorm, learningRate, ...all };
 }
 
 /** Whether a run has made its last step, or its patience has ended. */

@@ -8,7 +8,7 @@ import {
   Sequences,
   type Source,
   type SourceOptions,
-  stepsPerEpoch,
+  batchesPerEpoch,
 } from "../../src/train/data.ts";
 
 const words = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split(" ");
@@ -140,7 +140,7 @@ describe("a batch", () => {
 
   it("without shares comes as often as its source has batches, and an epoch has all of them", async () => {
     const { sentences, sources } = await mixture([undefined, undefined]);
-    expect(stepsPerEpoch(sources, 2)).toBe(6);
+    expect(batchesPerEpoch(sources, 2)).toBe(6);
     const order = new BatchOrder(sentences, sources, 2, 1);
     const first = Array.from({ length: 3000 }, (_, i) => order.batch(i + 1).source).filter(
       (name) => name === "source 0",

@@ -5,9 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { parseSafetensors } from "../../src/files/safetensors.ts";
-import { RandomStream } from "../../src/train/random.ts";
+import { sentences } from "./text.ts";
 
-/** Real children of the command line, killed for real: nothing here is simulated but the user. */
+/** Real children of the command line, killed for real: nothing here is simulated but the user. `stress.ts` kills at random moments. */
 const folder = mkdtempSync(join(tmpdir(), "simcse-resume-"));
 const corpus = join(folder, "corpus.txt");
 const model = join(folder, "untrained");
@@ -72,15 +72,7 @@ async function killDuringWrite(child: ChildProcess, name: string, skip: number):
 }
 
 beforeAll(async () => {
-  // Sentences of our own making: any text does.
-  const words =
-    "a the file folder reads writes quickly slowly server client returns opens closes value error name".split(
-      " ",
-    );
-  const random = new RandomStream(3, 9);
-  const sentence = (): string =>
-    Array.from({ length: 5 + random.below(8) }, () => words[random.below(words.length)]).join(" ");
-  writeFileSync(corpus, Array.from({ length: 400 }, sentence).join("\n"));
+  writeFileSync(corpus, sentences(400, 3).join("\n"));
   const tokenizer = join(folder, "tokenizer.json");
   await succeeds(simcse("vocab", "--corpus", corpus, "--output", tokenizer, "--size", "200"));
   // prettier-ignore
@@ -98,22 +90,6 @@ describe("a run", () => {
       );
     }
   });
-
-  it.each([1, 2])(
-    "of %d threads, killed at random moments and resumed, ends in the bits of one that was not",
-    async (threads) => {
-      const name = `killed-${threads}`;
-      const random = new RandomStream(Date.now(), threads);
-      let kills = 0;
-      for (let attempt = 0; attempt < 4; attempt++) {
-        const child = training(name, threads, "--resume");
-        if (await killInside(child, random.below(150))) kills++;
-      }
-      await succeeds(training(name, threads, "--resume"));
-      expect(kills).toBeGreaterThan(0);
-      expect(weights(name).equals(weights("whole-1"))).toBe(true);
-    },
-  );
 
   it("killed while it writes checkpoints, and resumed, ends in the bits of one that was not", async () => {
     let kills = 0;
@@ -142,7 +118,7 @@ describe("a run", () => {
   });
 
   it("writes one line of metrics a step, however often it was killed", () => {
-    for (const name of ["whole-1", "killed-1", "torn"]) {
+    for (const name of ["whole-1", "torn"]) {
       const lines = readFileSync(join(folder, name, "metrics.jsonl"), "utf8")
         .trim()
         .split("\n");
