@@ -100,6 +100,22 @@ export function* numberedLines(text: string): Generator<readonly [line: number, 
   }
 }
 
+/**
+ * The same without the first, which has the names of columns.
+ * @throws FormatError where it has a number in their place
+ */
+export function linesBelowHeader(
+  text: string,
+  name: string,
+): (readonly [line: number, text: string])[] {
+  const [header, ...rest] = numberedLines(text);
+  const first = header?.[1].split("\t", 1)[0] ?? "";
+  if (!NUMBER.test(first)) return rest;
+  throw new FormatError(
+    `${name}:${header![0]}: expected a line with the names of the columns, found ${JSON.stringify(first)}; is its beginning cut off?`,
+  );
+}
+
 /** A record of a file, as fields. */
 interface Rec {
   readonly line: number;
@@ -208,8 +224,13 @@ export function pairOfObject(
               .slice(0, 80)),
     );
   }
-  const given = ["number", "bigint", "string"].includes(typeof score) ? String(score) : "";
-  return { line, score: given, a, b };
+  const given = score ?? "";
+  if (typeof given === "string" || typeof given === "number" || typeof given === "bigint") {
+    return { line, score: String(given), a, b };
+  }
+  throw new FormatError(
+    `${name}:${line}: the score must be a number, found ${JSON.stringify(given).slice(0, 40)}`,
+  );
 }
 
 /**

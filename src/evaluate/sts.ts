@@ -7,6 +7,7 @@ import {
   type GradedPair,
   type GradedPairs,
   gradePairs,
+  linesBelowHeader,
   numberedLines,
   type PairRow,
   wordOverlap,
@@ -115,16 +116,18 @@ export function parseStsYear(
   const lines = (text: string): string[] => text.replace(/\r?\n$/, "").split(/\r?\n/);
   const sentences = lines(input.text);
   const scores = lines(gold.text);
-  if (scores.length !== sentences.length) {
-    throw new FormatError(
-      `${gold.name}: expected a score for each of the ${sentences.length} lines of ${input.name}, ` +
-        `found ${scores.length} lines; one of the two files is cut off`,
-    );
-  }
   const rows = sentences.map((content, index): PairRow => {
     const [a, b] = tabFields(content, 2, input.name, index + 1);
-    return { line: index + 1, score: scores[index]!, a: a!, b: b! };
+    return { line: index + 1, score: scores[index] ?? "", a: a!, b: b! };
   });
+  if (scores.length !== sentences.length) {
+    const [shorter, longer] = scores.length < sentences.length ? [gold, input] : [input, gold];
+    const counts = [scores.length, sentences.length].toSorted((x, y) => x - y);
+    throw new FormatError(
+      `${shorter.name}:${counts[0]}: the file ends here, ${longer.name} has ${counts[1]} lines; ` +
+        `expected a score for each pair of sentences`,
+    );
+  }
   return gradePairs(rows, input.name);
 }
 
@@ -139,7 +142,7 @@ export function parseStsBenchmark(text: string, name: string): GradedPairs {
 
 /** SICK in SentEval's layout, `SICK_test_annotated.txt`: tabs and a header; sentences and relatedness are fields 2, 3 and 4. */
 export function parseSick(text: string, name: string): GradedPairs {
-  const rows = [...numberedLines(text)].slice(1).map(([line, content]): PairRow => {
+  const rows = linesBelowHeader(text, name).map(([line, content]): PairRow => {
     const fields = tabFields(content, 4, name, line);
     return { line, score: fields[3]!, a: fields[1]!, b: fields[2]! };
   });

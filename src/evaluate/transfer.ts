@@ -5,7 +5,7 @@
 import { FormatError } from "../errors.ts";
 import { permutation, RandomStream, STREAM } from "../train/random.ts";
 import type { Classifier, Examples } from "./classifier.ts";
-import { numberedLines } from "./pairs.ts";
+import { linesBelowHeader, numberedLines } from "./pairs.ts";
 import { mean } from "./statistics.ts";
 
 export const TRANSFER_TASKS = ["MR", "CR", "SUBJ", "MPQA", "SST2", "TREC", "MRPC"] as const;
@@ -138,11 +138,8 @@ export function transferFeatures(rows: readonly Float32Array[]): Float32Array {
 export function parseClassFile(text: string, label: number, name: string): LabelledTexts {
   const lines = text.trimEnd() === "" ? [] : text.replace(/\r?\n$/, "").split(/\r?\n/);
   const texts = lines.map((line) => [line.trim() || "."]);
-  return labelled(
-    texts,
-    texts.map(() => label),
-    name,
-  );
+  const labels = texts.map(() => label);
+  return labelled(texts, labels, name, 1);
 }
 
 /** SST2: a text, a tab, and 0 or 1. */
@@ -182,7 +179,7 @@ export function parseTrec(text: string, name: string): LabelledTexts {
 export function parseMrpc(text: string, name: string): LabelledTexts {
   const texts: string[][] = [];
   const labels: number[] = [];
-  for (const [line, content] of [...numberedLines(text)].slice(1)) {
+  for (const [line, content] of linesBelowHeader(text, name)) {
     const [label, , , a, b] = content.split("\t");
     labels.push(binary(b === undefined ? undefined : label, `${name}:${line}`));
     texts.push([a!.trim(), b!.trim()]);
@@ -196,7 +193,7 @@ const ENTAILMENT_CLASSES = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"] as const;
 export function parseSickEntailment(text: string, name: string): LabelledTexts {
   const texts: string[][] = [];
   const labels: number[] = [];
-  for (const [line, content] of [...numberedLines(text)].slice(1)) {
+  for (const [line, content] of linesBelowHeader(text, name)) {
     const [, a, b, , judgement = ""] = content.split("\t");
     const label = ENTAILMENT_CLASSES.findIndex((known) => known === judgement.trim());
     if (label < 0) {
@@ -222,7 +219,13 @@ function labelled(
   texts: readonly (readonly string[])[],
   labels: readonly number[],
   name: string,
+  classes = 2,
 ): LabelledTexts {
-  if (texts.length > 0) return { texts, labels };
-  throw new FormatError(`${name}: expected labelled sentences, found none; the file is empty`);
+  if (texts.length === 0) {
+    throw new FormatError(`${name}: expected labelled sentences, found none; the file is empty`);
+  }
+  if (new Set(labels).size >= classes) return { texts, labels };
+  throw new FormatError(
+    `${name}: expected sentences of ${classes} classes at least, found ${texts.length} of one; is the file cut off?`,
+  );
 }

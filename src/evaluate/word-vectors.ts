@@ -8,8 +8,9 @@ export function wordsOf(text: string): string[] {
 
 /**
  * Picks vectors out of a text file of them: a word and its numbers a line, as GloVe and word2vec write them, whose first line
- * may be the number of words and of dimensions.
- * @throws FormatError with file and line for a vector of another length or with something else than numbers
+ * may be the number of words and of dimensions. A word may hold spaces, as ". . ." of GloVe's does.
+ * @throws FormatError with file and line for a wanted vector of another length or with something else than numbers, and for a
+ * file that ends too early
  */
 export async function readWordVectors(
   lines: AsyncIterable<string>,
@@ -18,26 +19,47 @@ export async function readWordVectors(
 ): Promise<{ vectors: ReadonlyMap<string, Float32Array>; dimension: number }> {
   const vectors = new Map<string, Float32Array>();
   let dimension = 0;
+  let promised: number | undefined;
+  let words = 0;
   let line = 0;
-  for await (const content of lines) {
-    line++;
-    if (line === 1 && /^\d+ \d+\s*$/.test(content)) continue;
-    const first = dimension === 0;
-    if (content.trim() === "") continue;
-    const word = content.slice(0, content.indexOf(" "));
-    if (!first && !wanted.has(word)) continue;
-    const numbers = content.slice(word.length).trim().split(" ").map(Number);
-    if (first) dimension = numbers.length;
-    if (word === "" || numbers.length !== dimension || !numbers.every(Number.isFinite)) {
+  let last = "";
+  const parse = (content: string): readonly [word: string, vector: Float32Array] => {
+    const fields = content.trimEnd().split(" ");
+    const length = dimension || fields.length - 1;
+    const word = fields.slice(0, -length).join(" ");
+    const numbers = fields.slice(-length).map((field) => (field === "" ? NaN : Number(field)));
+    if (word === "" || numbers.length !== length || !numbers.every(Number.isFinite)) {
       throw new FormatError(
-        `${name}:${line}: expected a word and ${first ? "its" : dimension} numbers with spaces between them, ` +
+        `${name}:${line}: expected a word and ${dimension || "its"} numbers with spaces between them, ` +
           `found ${JSON.stringify(content.slice(0, 60))}`,
       );
     }
-    if (wanted.has(word)) vectors.set(word, Float32Array.from(numbers));
+    return [word, Float32Array.from(numbers)];
+  };
+  for await (const content of lines) {
+    line++;
+    const [header, count, size] = (line === 1 && /^(\d+) (\d+)\s*$/.exec(content)) || [];
+    if (header !== undefined) {
+      [promised, dimension] = [Number(count), Number(size)];
+      continue;
+    }
+    if (content.trim() === "") continue;
+    words++;
+    last = content;
+    // Most lines of a file of gigabytes are of no use; only their first words are looked at.
+    if (dimension > 0 && !wanted.has(content.slice(0, content.indexOf(" ")))) continue;
+    const [word, vector] = parse(content);
+    dimension ||= vector.length;
+    if (wanted.has(word)) vectors.set(word, vector);
   }
-  if (dimension === 0) {
+  if (words === 0) {
     throw new FormatError(`${name}: expected lines of a word and its vector, found none`);
+  }
+  parse(last); // a file that was cut off is, most often, in the middle of a line
+  if (promised !== undefined && words !== promised) {
+    throw new FormatError(
+      `${name}:${line}: the file ends after ${words} words, its first line promises ${promised}; is it cut off?`,
+    );
   }
   return { vectors, dimension };
 }

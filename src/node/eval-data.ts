@@ -166,18 +166,31 @@ async function readFirst(
   return undefined;
 }
 
-/** UTF-8, or Latin-1, in which some of SentEval's files are; neither has a NUL. */
+/** UTF-8, or Latin-1, in which some of SentEval's files are; neither has a NUL, nor is a web page among them. */
 function decode(bytes: Buffer, name: string): string {
-  const nul = bytes.indexOf(0);
-  if (nul >= 0) {
-    const line = bytes.subarray(0, nul).filter((byte) => byte === 10).length + 1;
-    throw new FormatError(
-      `${name}:${line}: found a NUL at byte ${nul} of the file, expected text; it is damaged or UTF-16`,
-    );
-  }
+  const text = decodeUtf8(bytes, name) ?? new TextDecoder("latin1").decode(bytes);
+  const nul = text.indexOf("\0");
+  if (nul >= 0) refuse(name, text.slice(0, nul), "a NUL");
+  if (/^\s*<(?:!doctype|html)\b/i.test(text)) refuse(name, "", "a web page");
+  return text;
+}
+
+/** Undefined for what is not UTF-8. */
+function decodeUtf8(bytes: Buffer, name: string): string | undefined {
+  const decoder = new TextDecoder("utf-8", { fatal: true });
+  let text: string | undefined;
   try {
-    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+    text = decoder.decode(bytes, { stream: true });
+    return text + decoder.decode();
   } catch {
-    return new TextDecoder("latin1").decode(bytes);
+    // Where other characters beyond ASCII are right, the last one is not of Latin-1, but half of one.
+    if (text === undefined || !/\P{ASCII}/u.test(text)) return undefined;
+    return refuse(name, text, "the end of the file within a character");
   }
+}
+
+function refuse(name: string, before: string, found: string): never {
+  throw new FormatError(
+    `${name}:${before.split("\n").length}: found ${found}, expected evaluation data; download the file again`,
+  );
 }

@@ -11,6 +11,8 @@ export interface RetrievalData {
   readonly queries: ReadonlyMap<string, { readonly text: string; readonly judgements: Judgements }>;
 }
 
+const WHOLE = /^-?\d+$/;
+
 /**
  * Reads the documents, and the queries that a split judges.
  * @throws FormatError naming file and line of what is malformed, an id that is there twice, or a judgement of an id that is
@@ -23,10 +25,17 @@ export async function readRetrieval(folder: string, split: string): Promise<Retr
   const file = join(folder, "qrels", `${split}.tsv`);
   let relevant = false;
   for await (const { text, line } of lines(file, "expected query id, document id and relevance")) {
-    if (line === 1 || text.trim() === "") continue; // the first line has the names of the columns
+    if (text.trim() === "") continue;
     const where = `${file}:${line}`;
     const [query, document, grade, ...more] = text.split("\t");
-    if (document === undefined || more.length > 0 || !/^-?\d+$/.test(grade?.trim() ?? "")) {
+    if (line === 1) {
+      if (grade !== undefined && !WHOLE.test(grade.trim())) continue;
+      throw new FormatError(
+        `${where}: expected the names of three columns, as query-id, corpus-id and score with tabs between them, ` +
+          `found ${JSON.stringify(text.slice(0, 60))}`,
+      );
+    }
+    if (document === undefined || more.length > 0 || !WHOLE.test(grade?.trim() ?? "")) {
       throw new FormatError(
         `${where}: expected query id, document id and a whole number with tabs between them, found ${JSON.stringify(text.slice(0, 60))}`,
       );
@@ -47,9 +56,7 @@ export async function readRetrieval(folder: string, split: string): Promise<Retr
     relevant ||= Number(grade) > 0;
   }
   if (relevant) return { documents, queries: judged };
-  throw new FormatError(
-    `${file}: expected a line of column names and judgements under it, found no document that is relevant`,
-  );
+  throw new FormatError(`${file}: expected judgements, found no document that is relevant`);
 }
 
 async function readTexts(file: string): Promise<Map<string, string>> {
@@ -78,5 +85,6 @@ async function readTexts(file: string): Promise<Map<string, string>> {
     }
     texts.set(id, typeof title === "string" ? `${title} ${text}`.trim() : text);
   }
-  return texts;
+  if (texts.size > 0) return texts;
+  throw new FormatError(`${file}: expected a JSON object a line, found none; the file is empty`);
 }

@@ -69,31 +69,33 @@ export async function openRows(file: string, columns?: readonly string[]): Promi
  */
 export async function* readText(file: string, expected: string): AsyncGenerator<string> {
   const decoder = new TextDecoder("utf-8", { fatal: true });
-  let bytes = 0;
+  let line = 1;
+  let chunk: Buffer = Buffer.alloc(0);
   try {
-    for await (const chunk of openBytes(file)) {
+    for await (chunk of openBytes(file)) {
       const nul = chunk.indexOf(0);
       if (nul >= 0) {
         throw new FormatError(
-          `${file}: found a NUL at byte ${bytes + nul}, ${expected}; if it is UTF-16, save it as UTF-8 again`,
+          `${file}:${line + linesEnded(chunk.subarray(0, nul))}: found a NUL, ${expected}; if it is UTF-16, save it as UTF-8 again`,
         );
       }
       yield decoder.decode(chunk, { stream: true });
-      bytes += chunk.length;
+      line += linesEnded(chunk);
     }
+    chunk = Buffer.alloc(0);
     yield decoder.decode();
   } catch (cause) {
     if (cause instanceof FormatError) throw cause;
     const { code = "", message } = cause as NodeJS.ErrnoException;
     if (code === "ERR_ENCODING_INVALID_ENCODED_DATA") {
       throw new FormatError(
-        `${file}: found bytes that are not UTF-8 after byte ${bytes}, ${expected}; convert the file`,
+        `${file}:${line + linesDecoded(chunk)}: found bytes that are not UTF-8, ${expected}; convert the file`,
         { cause },
       );
     }
     if (/^(?:Z_|ZSTD_)/.test(code)) {
       throw new FormatError(
-        `${file}: expected what its extension says, found damaged compressed data (${message}); download it again`,
+        `${file}:${line}: expected what its extension says, found damaged compressed data (${message}); download it again`,
         { cause },
       );
     }
@@ -101,6 +103,29 @@ export async function* readText(file: string, expected: string): AsyncGenerator<
       cause,
     });
   }
+}
+
+function linesEnded(bytes: Buffer): number {
+  let count = 0;
+  for (let at = bytes.indexOf(10); at >= 0; at = bytes.indexOf(10, at + 1)) count++;
+  return count;
+}
+
+/** How many lines end before the first that is not UTF-8; the first may have begun, and the last may end, in another chunk. */
+function linesDecoded(chunk: Buffer): number {
+  let line = 0;
+  for (let start = chunk.indexOf(10) + 1; start > 0;) {
+    line++;
+    const end = chunk.indexOf(10, start);
+    const rest = chunk.subarray(start, end < 0 ? chunk.length : end);
+    try {
+      new TextDecoder("utf-8", { fatal: true }).decode(rest, { stream: end < 0 });
+    } catch {
+      return line;
+    }
+    start = end + 1;
+  }
+  return 0;
 }
 
 function openBytes(file: string): AsyncIterable<Buffer> {

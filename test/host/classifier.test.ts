@@ -193,9 +193,12 @@ describe("transfer data", () => {
       texts: [["How far ?"], ["What ?"]],
       labels: [5, 0],
     });
-    expect(parseMrpc("Quality\t#1\n1\t7\t8\ta b\tc d\n", "f")).toEqual({
-      texts: [["a b", "c d"]],
-      labels: [1],
+    expect(parseMrpc("Quality\t#1\n1\t7\t8\ta b\tc d\n0\t7\t8\te\tf\n", "f")).toEqual({
+      texts: [
+        ["a b", "c d"],
+        ["e", "f"],
+      ],
+      labels: [1, 0],
     });
   });
 

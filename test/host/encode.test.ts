@@ -201,7 +201,7 @@ describe("readLines", () => {
   it("refuses what is not UTF-8", async () => {
     writeFileSync(path("latin1.txt"), Buffer.from([0x61, 0xe4, 0x62]));
     await expect(readLines(path("latin1.txt")).next()).rejects.toThrow(
-      /latin1\.txt: found bytes that are not UTF-8 .*; convert the file$/,
+      /latin1\.txt:1: found bytes that are not UTF-8, .*; convert the file$/,
     );
   });
 });

@@ -101,23 +101,23 @@ describe("a folder of BEIR", () => {
     ],
     [
       "qrels/test.tsv",
-      ["header", "q\t2"],
+      ["query-id\tcorpus-id\tscore", "q\t2"],
       "qrels/test.tsv:2: expected query id, document id and a whole number",
     ],
     [
       "qrels/test.tsv",
-      ["header", "p\t2\t1"],
+      ["query-id\tcorpus-id\tscore", "p\t2\t1"],
       'qrels/test.tsv:2: expected a query of queries.jsonl, found "p"',
     ],
     [
       "qrels/test.tsv",
-      ["header", "q\t9\t1"],
+      ["query-id\tcorpus-id\tscore", "q\t9\t1"],
       'qrels/test.tsv:2: expected a document of corpus.jsonl, found "9"',
     ],
     [
       "qrels/test.tsv",
-      ["header", "q\t2\t0"],
-      "qrels/test.tsv: expected a line of column names and judgements",
+      ["query-id\tcorpus-id\tscore", "q\t2\t0"],
+      "qrels/test.tsv: expected judgements, found no document",
     ],
   ])("with a broken %s is refused", async (file, rows, message) => {
     write(file, ...rows);

@@ -136,7 +136,7 @@ test.each([
   ["c.jsonl", '{"x":"a"}\n{"x"\n', "c.jsonl:2: expected a JSON object;"],
   ["d.jsonl", '{"x":7}\n', "d.jsonl:1: x: expected a string, found number"],
   ["b.parquet", "no parquet at all", "b.parquet: expected Parquet with columns of strings;"],
-  ["b.txt", "a\0b", "b.txt: found a NUL at byte 1"],
+  ["b.txt", "a\0b", "b.txt:1: found a NUL"],
 ])("a broken %s is an error that says where", async (name, content, message) => {
   await expect(cells(name, content)).rejects.toThrow(FormatError);
   await expect(cells(name, content)).rejects.toThrow(message);
