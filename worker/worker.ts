@@ -2,12 +2,16 @@
 import { env, waitUntil } from "cloudflare:workers";
 import kernels from "../build/edge.wasm";
 import { createApp } from "./app.ts";
+import { remoteDocuments } from "./documents/remote.ts";
+import type { DocumentStore } from "./documents/store.ts";
+import { vectorizeDocuments } from "./documents/vectorize.ts";
 import { serviceLoader } from "./service.ts";
 import { settingsOf } from "./settings.ts";
 import { fromAssets, fromBucket } from "./sources.ts";
 import type { FetchAsset } from "./weights.ts";
 
 export { createApp } from "./app.ts";
+export { Documents } from "./documents/durable-object.ts";
 export { fromAssets, fromBucket, fromModules } from "./sources.ts";
 
 export interface WorkerHandler {
@@ -16,7 +20,8 @@ export interface WorkerHandler {
 
 /**
  * The Worker over the model of a source; by default that of the R2 bucket bound as WEIGHTS, and without one that of the static
- * assets. Its search page comes from the assets, of which nothing else is public.
+ * assets. Its search page comes from the assets, of which nothing else is public. Documents are kept in the Vectorize index bound
+ * as VECTORIZE, or in the Durable Object bound as DOCUMENTS.
  */
 export function createWorker(source: FetchAsset = defaultSource()): WorkerHandler {
   const load = serviceLoader(source, kernels);
@@ -29,6 +34,7 @@ export function createWorker(source: FetchAsset = defaultSource()): WorkerHandle
     },
     settingsOf(env),
     env.ASSETS && fromAssets(env.ASSETS),
+    boundDocuments(),
   );
   return { fetch: (request) => app.fetch(request) };
 }
@@ -39,4 +45,9 @@ function defaultSource(): FetchAsset {
   throw new Error(
     "no model: expected a binding ASSETS or WEIGHTS in wrangler.jsonc, found neither",
   );
+}
+
+function boundDocuments(): DocumentStore | undefined {
+  if (env.VECTORIZE) return vectorizeDocuments(env.VECTORIZE);
+  return env.DOCUMENTS && remoteDocuments(env.DOCUMENTS);
 }

@@ -7,6 +7,8 @@ import { readFileOr } from "../node/files.ts";
 import { type ModelFolder, readModelFolder } from "../node/model-folder.ts";
 import { type Limit, measureLimits } from "../node/worker-limits.ts";
 import {
+  DOCUMENT_STORES,
+  type Documents,
   shardsOf,
   type Store,
   STORES,
@@ -27,6 +29,7 @@ interface ProjectOptions {
   readonly index?: string;
   readonly weights: Store;
   readonly bucket?: string;
+  readonly documents?: Documents;
 }
 interface DeployOptions extends ProjectOptions {
   readonly dryRun?: boolean;
@@ -50,9 +53,12 @@ async function readForWorker(path: string): Promise<ModelFolder> {
 }
 
 async function writeProject(options: ProjectOptions): Promise<WorkerProject> {
-  const { model, name, weights: store, bucket } = options;
+  const { model, name, weights: store, bucket, documents } = options;
   if (bucket !== undefined && store !== "r2") {
     throw new UsageError(`--bucket ${bucket}: only --weights r2 has a bucket`);
+  }
+  if (documents !== undefined && options.index !== undefined) {
+    throw new UsageError("expected --index or --documents, not both: /search is over one of them");
   }
   const directory = options.output ?? join("workers", workerName(name));
   await mkdir(directory, { recursive: true });
@@ -61,6 +67,7 @@ async function writeProject(options: ProjectOptions): Promise<WorkerProject> {
     name,
     store,
     ...(bucket !== undefined && { bucket }),
+    ...(documents !== undefined && { documents }),
     ...(options.index !== undefined && { index: await readFileOr(options.index, "an index") }),
   });
   note(`${relative("", directory) || "."}: ${name}, version ${project.manifest.version}`);
@@ -112,6 +119,9 @@ async function dev(options: DevOptions): Promise<void> {
       "--weights r2: a local bucket is empty; run the same model from its assets",
     );
   }
+  if (options.documents === "vectorize") {
+    throw new UsageError("--documents vectorize: it runs only online; use durable-object here");
+  }
   const { directory } = await writeProject(options);
   // Only this computer can reach it.
   await using worker = await openWorker(directory, options.port);
@@ -136,6 +146,12 @@ function projectOptions(command: Command): Command {
     .option("--name <name>", "what clients call the model; it also names the Worker", "simcse-edge")
     .option("--output <folder>", "the Worker's project (default: workers/<name>)")
     .option("--index <file>", "what `simcse index build` wrote, for /search")
+    .addOption(
+      new Option(
+        "--documents <store>",
+        "keeps documents there, for /documents and /search",
+      ).choices(DOCUMENT_STORES),
+    )
     .addOption(
       new Option("--weights <place>", "where the Worker has the weights from")
         .choices(STORES)

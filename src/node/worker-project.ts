@@ -3,8 +3,9 @@ import { createHash } from "node:crypto";
 import { mkdir, readdir, readFile, rm } from "node:fs/promises";
 import { basename, join, relative, resolve, sep } from "node:path";
 import { fileURLToPath } from "node:url";
-import { serializeConfig } from "../model/config.ts";
+import { type ModelConfig, serializeConfig } from "../model/config.ts";
 import { buildImage } from "../model/image.ts";
+import { planEncoders } from "../model/sentence-encoder.ts";
 import {
   type Manifest,
   MANIFEST_FORMAT,
@@ -18,6 +19,10 @@ import type { ModelFolder } from "./model-folder.ts";
 export const STORES = ["assets", "r2", "module"] as const;
 export type Store = (typeof STORES)[number];
 
+/** Where the Worker keeps documents: in a Durable Object's SQLite, or in Vectorize. */
+export const DOCUMENT_STORES = ["durable-object", "vectorize"] as const;
+export type Documents = (typeof DOCUMENT_STORES)[number];
+
 /** What a Worker serves. */
 export interface WorkerContents {
   /** A model, whatever library wrote it. */
@@ -30,6 +35,8 @@ export interface WorkerContents {
   readonly store?: Store;
   /** Name of the R2 bucket, where the store is one. */
   readonly bucket?: string;
+  /** Absent: it keeps none. A Vectorize index has the name of the Worker. */
+  readonly documents?: Documents;
 }
 
 /** What was written. */
@@ -38,6 +45,8 @@ export interface WorkerProject {
   readonly manifest: Manifest;
   /** The folder of the manifest and the files that it names. */
   readonly modelFolder: string;
+  /** Most memory of the index of a Durable Object's documents, if it keeps some. */
+  readonly indexBytes?: number;
 }
 
 /** The age of the runtime's behaviour, which every workerd since then has, and no Node compatibility: the Worker needs none. */
@@ -59,12 +68,14 @@ const PAGE = new URL("../../worker/public/", import.meta.url);
  * Writes a Worker project into a folder: `wrangler.jsonc`, the page's files in `public/`, and the files of the model, which
  * are named by their contents. The manifest that names them is written last, and what it does not name is removed after that.
  * What else is in the folder stays.
+ * @throws RangeError for documents that have no room beside the model
  */
 export async function writeWorkerProject(
   directory: string,
   contents: WorkerContents,
 ): Promise<WorkerProject> {
-  const { model, name = "simcse-edge", index, store = "assets" } = contents;
+  const { model, name = "simcse-edge", index, store = "assets", documents } = contents;
+  const indexBytes = documents === "durable-object" ? indexBytesBeside(model.config) : undefined;
   const publicFolder = join(directory, "public");
   const modelFolder = store === "assets" ? join(publicFolder, "model") : join(directory, "model");
   await mkdir(modelFolder, { recursive: true });
@@ -95,10 +106,40 @@ export async function writeWorkerProject(
   if (!(await exists(configFile)) || (await readFile(configFile, "utf8")).startsWith(GENERATED)) {
     if (store === "module") await writeModules(directory, manifest);
     const main = store === "module" ? "index.js" : relativePath(directory, ENTRY);
-    const configuration = wranglerConfiguration(main, { ...contents, name, store });
+    const configuration = wranglerConfiguration(main, {
+      ...contents,
+      name,
+      store,
+      ...(indexBytes && { indexBytes }),
+    });
     await writeText(configFile, `${GENERATED}\n${JSON.stringify(configuration, null, 2)}\n`);
   }
-  return { directory, manifest, modelFolder };
+  return { directory, manifest, modelFolder, ...(indexBytes && { indexBytes }) };
+}
+
+/**
+ * Most memory of an index of documents. The object may be in the same isolate as the model, so the two share the memory of one:
+ * the index gets what the model's and a heap leave of it, up to 200,000 documents of 384 dimensions.
+ */
+function indexBytesBeside(config: ModelConfig): number {
+  const most = MOST_MEMORY - linearBytes(config) - HEAP_BYTES;
+  if (most >= LEAST_INDEX_BYTES) return Math.min(MOST_INDEX_BYTES, most);
+  const room = `${(most / 1e6).toFixed(1)} MB of memory are left for an index of documents`;
+  throw new RangeError(
+    `${room} beside this model; keep them in Vectorize, or choose a smaller one`,
+  );
+}
+
+/** Bytes of memory that a Worker may come to; Cloudflare ends one past 128 MiB. */
+export const MOST_MEMORY = 110_000_000;
+/** What of it is kept for the heap of a Worker with documents. */
+const HEAP_BYTES = 24_000_000;
+const MOST_INDEX_BYTES = 81_000_000;
+const LEAST_INDEX_BYTES = 1_000_000;
+
+/** Bytes of the linear memory of a model: its weights and activations. */
+export function linearBytes(config: ModelConfig): number {
+  return planEncoders(config, 1).arena.pages * 65536;
 }
 
 /** Requests a minute of one key, or of one address where there are none. */
@@ -111,7 +152,10 @@ export function wranglerConfiguration(
     name = "",
     store,
     bucket = workerName(name),
-  }: Pick<WorkerContents, "name" | "store" | "bucket">,
+    documents,
+    indexBytes,
+  }: Pick<WorkerContents, "name" | "store" | "bucket" | "documents"> &
+    Pick<WorkerProject, "indexBytes">,
 ): object {
   return {
     name: workerName(name),
@@ -121,6 +165,14 @@ export function wranglerConfiguration(
     // The Worker first, so that nothing is public but what it answers with.
     assets: { directory: "public", binding: "ASSETS", run_worker_first: true },
     ...(store === "r2" && { r2_buckets: [{ binding: "WEIGHTS", bucket_name: bucket }] }),
+    ...(documents === "durable-object" && {
+      durable_objects: { bindings: [{ name: "DOCUMENTS", class_name: "Documents" }] },
+      migrations: [{ tag: "v1", new_sqlite_classes: ["Documents"] }],
+      vars: { MAX_INDEX_BYTES: String(indexBytes) },
+    }),
+    ...(documents === "vectorize" && {
+      vectorize: [{ binding: "VECTORIZE", index_name: workerName(name) }],
+    }),
     ratelimits: [
       {
         name: "RATE_LIMITER",
@@ -138,6 +190,7 @@ async function writeModules(directory: string, manifest: Manifest): Promise<void
   const shards = shardsOf(manifest);
   const lines = [
     `import { createWorker, fromModules } from "${relativePath(directory, LIBRARY)}";`,
+    `export { Documents } from "${relativePath(directory, LIBRARY)}";`,
     `import manifest from "./model/manifest.json";`,
     ...shards.map(({ path }, i) => `import file${i} from "./model/${path}";`),
     ``,

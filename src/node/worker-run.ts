@@ -17,7 +17,7 @@ const START_TIMEOUT = 120_000;
 /**
  * Runs a Worker project in workerd, Cloudflare's runtime, without a network or an account, and returns once its model is
  * loaded. Without a `port` a free one is chosen. `variables` are set for this run only: without any the Worker lets nobody in.
- * Only the Worker's errors are printed.
+ * Only the Worker's errors are printed. What it keeps stays in the project's `.wrangler/`.
  * @throws Error when wrangler is not installed, the port is taken, or the Worker cannot be built or loaded
  */
 export async function startWorker(
@@ -52,7 +52,7 @@ export async function startWorker(
         server: { hostname: "127.0.0.1", port: port ?? 0 },
         inspector: false,
         watch: false,
-        persist: false,
+        persist: join(directory, ".wrangler/state"),
         logLevel: "error",
       },
     });

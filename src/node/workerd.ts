@@ -24,6 +24,8 @@ export interface WorkerdOptions {
   readonly compatibilityFlags?: readonly string[];
   /** Folder of the static assets. */
   readonly assets: string;
+  /** Folder in which the Durable Object `Documents` keeps them; without it the Worker keeps none. */
+  readonly documents?: string;
   /** Source of an entry that stands before that of the bundle. */
   readonly entry?: string;
   /** Flags of V8. */
@@ -138,6 +140,7 @@ function capnp(bundle: Bundle, options: WorkerdOptions): string {
     compatibilityFlags = [],
     compatibilityDate,
     assets,
+    documents,
     entry,
     v8Flags = [],
   } = options;
@@ -150,6 +153,18 @@ function capnp(bundle: Bundle, options: WorkerdOptions): string {
   const bindings = Object.entries(variables).map(
     ([name, value]) => `(name = ${quote(name)}, text = ${quote(value)})`,
   );
+  bindings.push(`(name = "ASSETS", service = "assets")`);
+  const services = [`(name = "assets", disk = ${quote(resolve(assets))})`];
+  let objects = "";
+  if (documents !== undefined) {
+    bindings.push(`(name = "DOCUMENTS", durableObjectNamespace = "Documents")`);
+    services.push(
+      `(name = "documents", disk = (path = ${quote(resolve(documents))}, writable = true))`,
+    );
+    objects = `
+      durableObjectNamespaces = [(className = "Documents", uniqueKey = "documents", enableSql = true)],
+      durableObjectStorage = (localDisk = "documents"),`;
+  }
   return `using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
   v8Flags = [${v8Flags.map(quote).join(", ")}],
@@ -158,9 +173,9 @@ const config :Workerd.Config = (
       modules = [${modules.join(", ")}],
       compatibilityDate = ${quote(compatibilityDate)},
       compatibilityFlags = [${compatibilityFlags.map(quote).join(", ")}],
-      bindings = [${[...bindings, `(name = "ASSETS", service = "assets")`].join(", ")}],
+      bindings = [${bindings.join(", ")}],${objects}
     )),
-    (name = "assets", disk = ${quote(resolve(assets))}),
+    ${services.join(",\n    ")},
   ],
   sockets = [(name = "http", address = "127.0.0.1:0", http = (), service = "main")],
 );

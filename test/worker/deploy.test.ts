@@ -45,11 +45,12 @@ async function miniLm(): Promise<ModelFolder> {
   return { ...tiny, config: quantized.config, tensors: new Map(quantized.tensors) };
 }
 
-it("MiniLM in int8 encodes 128 tokens in workerd within every limit", async () => {
+it("MiniLM in int8 encodes 128 tokens in workerd within every limit, beside an index of documents", async () => {
   const output = join(directory, "minilm");
-  const limits = await measureLimits(await writeWorkerProject(output, { model: await miniLm() }));
+  const contents = { model: await miniLm(), documents: "durable-object" } as const;
+  const limits = await measureLimits(await writeWorkerProject(output, contents));
   console.log(limitTable(limits));
-  expect(limits).toHaveLength(8);
+  expect(limits).toHaveLength(9);
   for (const { name, value, most } of limits) {
     expect(value, name).toBeGreaterThan(0);
     expect(value, name).toBeLessThanOrEqual(most);
@@ -74,6 +75,12 @@ it("a wrangler.jsonc of the user's own stays, and ours is written again", async 
   const written = await readFile(file, "utf8");
   expect(written).toContain('"name": "two"');
   expect(written).toContain('"bucket_name": "weights"');
+  await writeWorkerProject(output, { model: tiny, documents: "durable-object" });
+  const kept = await readFile(file, "utf8");
+  expect(kept).toMatch(/"new_sqlite_classes": \[\s*"Documents"/);
+  expect(Number(/"MAX_INDEX_BYTES": "(\d+)"/.exec(kept)![1])).toBeGreaterThan(200_000 * 404);
+  await writeWorkerProject(output, { model: tiny, name: "Two", documents: "vectorize" });
+  expect(await readFile(file, "utf8")).toMatch(/"VECTORIZE",\s*"index_name": "two"/);
   await writeFile(file, `{"name": "mine"}`);
   await writeWorkerProject(output, { model: tiny });
   expect(await readFile(file, "utf8")).toBe(`{"name": "mine"}`);

@@ -10,7 +10,7 @@
 import * as v from "valibot";
 import type { Metadata } from "../../src/search/flat-index.ts";
 
-type Scalar = string | number | boolean | null;
+type Scalar = string | number | boolean;
 type Operators = Readonly<Record<string, Scalar | readonly Scalar[]>>;
 /** Conditions by field; the dots of a field lead into objects. */
 export type Filter = Readonly<Record<string, Scalar | Operators>>;
@@ -18,11 +18,11 @@ export type Filter = Readonly<Record<string, Scalar | Operators>>;
 /** Vectorize's bounds of a filter, as JSON and of a key. */
 const FILTER_BYTES = 2048;
 const KEY_CHARACTERS = 512;
-/** Objects in objects that metadata may have. */
-const DEPTH = 8;
+/** Objects that may lie in one another, the metadata among them. */
+const DEPTH = 2;
 
 const isScalar = (value: unknown): value is Scalar =>
-  value === null || ["string", "number", "boolean"].includes(typeof value);
+  ["string", "number", "boolean"].includes(typeof value);
 const isOrdered = (value: unknown): value is string | number =>
   typeof value === "string" || typeof value === "number";
 const isScalars = (value: unknown): value is readonly Scalar[] =>
@@ -36,8 +36,8 @@ interface Operator {
   /** Whether a field's value, `undefined` where there is none, meets the operand. */
   readonly meets: (value: unknown, operand: never) => boolean;
 }
-const equality = { expected: "a string, a number, true, false or null", takes: isScalar } as const;
-const list = { expected: "an array of strings, numbers, true, false or null", takes: isScalars };
+const equality = { expected: "a string, a number, true or false", takes: isScalar } as const;
+const list = { expected: "an array of strings, numbers, true or false", takes: isScalars };
 const order = (meets: (value: never, bound: never) => boolean): Operator => ({
   expected: "a string or a number",
   takes: isOrdered,
@@ -82,7 +82,7 @@ function problemOf(filter: unknown): string | undefined {
     const name = JSON.stringify(field.slice(0, 40));
     if (isScalar(condition)) continue;
     if (!isObject(condition) || Object.keys(condition).length === 0) {
-      return `${name}: expected a string, a number, true, false, null or an object of ${NAMES}`;
+      return `${name}: expected a string, a number, true, false or an object of ${NAMES}`;
     }
     for (const [key, operand] of Object.entries(condition)) {
       const operator = Object.hasOwn(OPERATORS, key) ? OPERATORS[key]! : undefined;
@@ -108,12 +108,12 @@ function keyProblem(key: string): string | undefined {
 function metadataProblem(value: unknown, depth: number): string | undefined {
   if (isScalar(value)) return undefined;
   if (Array.isArray(value)) {
-    return isScalars(value)
-      ? undefined
-      : "expected lists only of strings, numbers, true, false or null";
+    const strings = value.every((entry) => typeof entry === "string");
+    return strings ? undefined : "expected lists only of strings";
   }
+  if (!isObject(value)) return "expected no null; leave the field out";
   if (depth > DEPTH) return `expected at most ${DEPTH} objects in one another`;
-  for (const [key, inner] of Object.entries(value as object)) {
+  for (const [key, inner] of Object.entries(value)) {
     const problem = keyProblem(key);
     const found = problem ? `${problem} is not possible` : metadataProblem(inner, depth + 1);
     if (found) return found;
