@@ -7,12 +7,14 @@ import {
   readdirSync,
   readFileSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
+import { publint } from "publint";
 import { afterAll, expect, it } from "vitest";
 import { SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
 import { needs } from "../needs.ts";
@@ -56,6 +58,15 @@ it("installs with six packages, none of them native, and runs the examples of RE
   expect(
     files.filter((file) => /^simcse-edge\/.*\.(map|tsx?)$/.test(file) && !file.endsWith(".d.ts")),
   ).toEqual([]);
+  for (const file of manifests) {
+    const text = readFileSync(join(directory, "node_modules", file), "utf8");
+    const { scripts = {} } = JSON.parse(text) as { scripts?: Record<string, string> };
+    expect(Object.keys(scripts).filter((name) => /^(pre|post)?install$/.test(name))).toEqual([]);
+  }
+  const bytes = files.map((file) => statSync(join(directory, "node_modules", file)));
+  const total = bytes.reduce((sum, stats) => sum + (stats.isFile() ? stats.size : 0), 0);
+  expect(total).toBeGreaterThan(3e6);
+  expect(total).toBeLessThan(10e6);
 
   await writeTinyModel(join(directory, "models/my-model"), "int8");
   await writeTinyModel(join(directory, "models/f32"), "f32");
@@ -86,6 +97,39 @@ it("installs with six packages, none of them native, and runs the examples of RE
     "models/my-model",
   );
   expect(compared).toEqual({ code: 0, out: "1.0000\n" });
+});
+
+it("every entry of exports imports, with types; publint and attw find nothing", async (test) => {
+  const [tarball] = readdirSync(directory).filter((file) => file.endsWith(".tgz"));
+  const installed = join(directory, "node_modules/simcse-edge");
+  needs(test, tarball !== undefined && existsSync(installed), "the npm registry");
+  const { exports } = JSON.parse(readFileSync("package.json", "utf8")) as { exports: object };
+  const entries = Object.keys(exports).filter((name) => !/\*|\.json$/.test(name));
+  expect(entries.length).toBeGreaterThanOrEqual(5);
+  const specifiers = entries.map((name) => `simcse-edge${name.slice(1)}`);
+  const lines = specifiers.map((name, i) => `import * as e${i} from "${name}"; void e${i};`);
+  writeFileSync(join(directory, "entries.ts"), `${lines.join("\n")}\n`);
+  // prettier-ignore
+  const types = ["--noEmit", "--strict", "--skipLibCheck", "false", "--target", "esnext", "--module", "nodenext", "--lib", "esnext,dom,dom.iterable,dom.asynciterable", "entries.ts"];
+  const typeRoots = ["--typeRoots", resolve("node_modules/@types"), "--types", "node"];
+  const compiler = resolve("node_modules/typescript/bin/tsc");
+  expect(run(directory, process.execPath, compiler, ...types, ...typeRoots)).toEqual({
+    code: 0,
+    out: "",
+  });
+  const inNode = specifiers.filter((name) => name !== "simcse-edge/worker"); // workerd runs that one below
+  const script = inNode.map((name) => `await import("${name}");`).join("\n");
+  expect(run(directory, process.execPath, "--input-type=module", "--eval", script)).toEqual({
+    code: 0,
+    out: "",
+  });
+
+  const { messages } = await publint({ pkgDir: installed, pack: false, strict: true });
+  expect(messages).toEqual([]);
+  const attw = resolve("node_modules/@arethetypeswrong/cli/dist/index.js");
+  const path = join(directory, tarball);
+  const checked = run(".", process.execPath, attw, path, "--profile", "esm-only", "--quiet");
+  expect(checked).toEqual({ code: 0, out: "" });
 });
 
 it("simcse new writes a project that installs the package, passes the type check and answers in workerd", async (test) => {
