@@ -1,26 +1,20 @@
-import type { ModelFolder } from "../node/model-folder.ts";
 import { Team } from "../node/team.ts";
 import { size } from "../runtime/arena.ts";
-import type { RunOptions, RunState } from "../train/checkpoint.ts";
-import { loadInitial } from "../train/initialize.ts";
-import type { Batches } from "../train/teaching.ts";
+import type { RunState } from "../train/checkpoint.ts";
 import { train } from "../train/trainer.ts";
 import { count, duration, table } from "./terminal.ts";
+import { begin, type PlannedRun } from "./train-plan.ts";
 
 /** Steps of a dry run; the first also warms up. */
 const REHEARSED = 5;
 
 /** Trains a few steps, and prints what the run would take of memory and time. */
-export async function rehearse(
-  run: RunOptions,
-  order: Batches,
-  folder: ModelFolder,
-  threads: number,
-): Promise<RunState> {
+export async function rehearse(planned: PlannedRun, threads: number): Promise<RunState> {
+  const { run, order } = planned;
   const team = await Team.start(run.step, threads);
   try {
     const { model } = team.plan;
-    loadInitial(team.buffer, model.weights, folder.tensors, folder.weightsFile, run.step.seed);
+    begin(team, planned);
     const ends = [performance.now()];
     const steps = Math.min(REHEARSED, run.totalSteps);
     const events = {

@@ -58,6 +58,8 @@ export interface TrainOptions {
   readonly maxGradientNorm: number;
   /** See `RateOptions`. */
   readonly layerRate?: number;
+  /** A file of moments to begin with. */
+  readonly adam?: string;
   readonly freezeEmbeddings?: boolean;
   readonly freezeLayers?: number;
   readonly ema?: number;
@@ -203,6 +205,10 @@ export function trainCommand(program: Command): Command {
     )
     .option("--freeze-embeddings", "do not train the embeddings")
     .option("--freeze-layers <n>", "do not train the n lowest layers", wholeNumber(1))
+    .option(
+      "--adam <file>",
+      "moments of AdamW to begin with: checkpoint.safetensors of a run, or what examples/pytorch wrote",
+    )
     .option(
       "--ema <decay>",
       "keep an exponential moving average of the weights, which is evaluated and written: 0.999",

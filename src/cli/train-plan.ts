@@ -4,10 +4,13 @@ import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
 import { isOfFirsts, type ModelConfig, type Pooling, trainablePooling } from "../model/config.ts";
 import { type ModelFolder, readModelFolder } from "../node/model-folder.ts";
+import { readFileOr } from "../node/files.ts";
+import type { Team } from "../node/team.ts";
 import type { Teachers } from "../node/teachers.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
-import type { RunOptions } from "../train/checkpoint.ts";
+import { type AdamState, loadAdam, parseAdam, type RunOptions } from "../train/checkpoint.ts";
 import { BatchOrder, batchesPerEpoch, type Sequences, type Source } from "../train/data.ts";
+import { loadInitial } from "../train/initialize.ts";
 import { type Batches, TaughtBatches } from "../train/teaching.ts";
 import { readAugmentation, readData, readDev, readMasking, readTeachers } from "./train-data.ts";
 import type { TrainOptions } from "./train-options.ts";
@@ -23,8 +26,18 @@ export interface PlannedRun {
   readonly dev: { readonly pairs: readonly GradedPair[]; readonly sha256: string } | null;
   readonly run: RunOptions;
   readonly order: Batches;
+  /** What the run begins with, unless it is resumed. */
+  readonly adam: AdamState | undefined;
   /** To be closed in the end. */
   readonly teachers: Teachers | undefined;
+}
+
+/** Writes to memory what a run begins with, and returns the names of heads that begin at random. */
+export function begin({ buffer, plan }: Team, { folder, run, adam }: PlannedRun): string[] {
+  const { tensors, weightsFile } = folder;
+  const heads = loadInitial(buffer, plan.model.weights, tensors, weightsFile, run.step.seed);
+  if (adam) loadAdam(buffer, plan, adam);
+  return heads;
 }
 
 /** Reads the model, its teachers and the data, and puts together what decides a run. */
@@ -64,6 +77,10 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
   const { augmentation, name } = await readAugmentation(options, tokenizer, sources, folder);
   const guessing = readMasking(options, tokenizer, config.table !== undefined);
   const dev = await readDev(options);
+  const adam =
+    options.adam === undefined
+      ? undefined
+      : parseAdam(await readFileOr(options.adam, "moments of Adam"), options.adam);
   const batchSize = Math.min(options.batchSize, Math.max(...sources.map(({ rows }) => rows)));
   const totalSteps =
     options.steps ??
@@ -96,6 +113,7 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
       beta1: 0.9,
       beta2: 0.999,
       epsilon: 1e-8,
+      ...(adam && { adamSteps: adam.steps }),
       weightDecay: options.weightDecay,
       maxGradientNorm: options.maxGradientNorm,
     },
@@ -129,6 +147,7 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
     sentences,
     dev,
     run,
+    adam,
     order: taught ? new TaughtBatches(drawn, taught.teachers) : drawn,
     teachers: taught?.teachers,
   };

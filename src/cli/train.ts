@@ -17,7 +17,6 @@ import { Team } from "../node/team.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
 import { Health } from "../train/health.ts";
-import { loadInitial } from "../train/initialize.ts";
 import {
   type DevReport,
   isFinished,
@@ -30,7 +29,7 @@ import { rehearse } from "./rehearsal.ts";
 import { count, duration, note, Progress, table } from "./terminal.ts";
 import { sentenceLengths } from "./train-data.ts";
 import { type TrainOptions, trainCommand } from "./train-options.ts";
-import { planRun } from "./train-plan.ts";
+import { begin, planRun } from "./train-plan.ts";
 
 /** Thrown when Ctrl-C ended a run after its checkpoint was written. */
 export class Interrupted extends Error {
@@ -39,11 +38,11 @@ export class Interrupted extends Error {
 
 /** SimCSE: fine-tunes a model folder on sentences, pairs or triplets; the result and its checkpoints go to `output`. */
 export async function train(options: TrainOptions): Promise<RunState> {
-  const { folder, config, tokenizer, sentences, dev, run, order, teachers } =
-    await planRun(options);
+  const planned = await planRun(options);
+  const { folder, config, tokenizer, sentences, dev, run, order, teachers } = planned;
   const { totalSteps } = run;
   if (options.dryRun) {
-    const state = await rehearse(run, order, folder, options.threads);
+    const state = await rehearse(planned, options.threads);
     await teachers?.close();
     return state;
   }
@@ -68,10 +67,8 @@ export async function train(options: TrainOptions): Promise<RunState> {
     let from: RunState = { step: 0 };
     if (resumable && options.resume) from = await resume(output, team, run, options);
     if (from.step === 0) {
-      const { weights } = team.plan.model;
-      const { tensors, weightsFile } = folder;
-      for (const head of loadInitial(team.buffer, weights, tensors, weightsFile, options.seed)) {
-        note(`${weightsFile}: has no ${head}; it begins at random`);
+      for (const head of begin(team, planned)) {
+        note(`${folder.weightsFile}: has no ${head}; it begins at random`);
       }
       await output.reset();
     }

@@ -40,10 +40,13 @@ export async function writeFileAtomic(
 /**
  * Removes what `writeFileAtomic` left in a folder when its process was killed: call it before writing there. Files of other
  * processes that still run stay. A folder that does not exist has nothing to remove.
- * @returns the names of the files removed
+ * @returns the files removed, by their paths in the folder
  */
-export async function sweepTemporary(folder: string): Promise<string[]> {
-  const names = await readdir(folder).catch((error: unknown) => {
+export async function sweepTemporary(
+  folder: string,
+  { recursive = false }: { readonly recursive?: boolean } = {},
+): Promise<string[]> {
+  const names = await readdir(folder, { recursive }).catch((error: unknown) => {
     if (code(error) === "ENOENT") return [];
     throw error;
   });

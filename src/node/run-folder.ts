@@ -35,7 +35,7 @@ export class RunFolder {
   /** Makes the folder if need be, and removes what a killed process left half written. */
   static async open(path: string): Promise<RunFolder> {
     await mkdir(path, { recursive: true });
-    await sweepTemporary(path);
+    await sweepTemporary(path, { recursive: true }); // `best/` and its modules too
     return new RunFolder(path);
   }
 

@@ -5,7 +5,11 @@
  */
 import { FormatError } from "../errors.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
-import { parseSafetensors, serializeSafetensors } from "../files/safetensors.ts";
+import {
+  parseSafetensors,
+  type SafetensorsTensor,
+  serializeSafetensors,
+} from "../files/safetensors.ts";
 import type { Pooling } from "../model/config.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import type { Tensor } from "../runtime/arena.ts";
@@ -53,15 +57,51 @@ export interface RunState {
 
 const FORMAT = "simcse-edge checkpoint 3";
 
+const prefixed = (prefix: string, named: readonly Tensor[]): Tensor[] =>
+  named.map((tensor) => ({ ...tensor, name: prefix + tensor.name }));
+
+const momentsOf = ({ model }: TrainingPlan): Tensor[] => [
+  ...prefixed("adam.first.", model.first.named),
+  ...prefixed("adam.second.", model.second.named),
+];
+
 function tensorsOf(plan: TrainingPlan): Tensor[] {
-  const prefixed = (prefix: string, named: readonly Tensor[]): Tensor[] =>
-    named.map((tensor) => ({ ...tensor, name: prefix + tensor.name }));
-  return [
-    ...plan.model.weights.named,
-    ...prefixed("adam.first.", plan.model.first.named),
-    ...prefixed("adam.second.", plan.model.second.named),
-    ...prefixed("average.", plan.model.average?.named ?? []),
-  ];
+  const { weights, average } = plan.model;
+  return [...weights.named, ...momentsOf(plan), ...prefixed("average.", average?.named ?? [])];
+}
+
+/** Both moments of Adam, and how many steps they have seen. */
+export interface AdamState {
+  readonly tensors: ReadonlyMap<string, SafetensorsTensor>;
+  readonly steps: number;
+  /** Where they are from, for errors. */
+  readonly file: string;
+}
+
+/**
+ * Reads moments from a checkpoint, or from what another program wrote under the same names: `adam.first.` and `adam.second.` before
+ * that of the weight, and `adam_steps` in the metadata.
+ * @throws FormatError for a file that is damaged or says nothing of steps
+ */
+export function parseAdam(bytes: Uint8Array, file: string): AdamState {
+  const { tensors, metadata } = parseSafetensors(bytes, file);
+  const steps = Number(metadata["adam_steps"] ?? NaN);
+  if (!Number.isInteger(steps) || steps < 0) {
+    throw new FormatError(
+      `${file}: expected adam_steps in the metadata, a whole number, found ${metadata["adam_steps"] ?? "none"}; ` +
+        `give a checkpoint.safetensors, or what examples/pytorch writes`,
+    );
+  }
+  return { tensors, steps, file };
+}
+
+/**
+ * Lets a run begin with moments, whose steps its options count as `adamSteps`.
+ * @throws FormatError naming one that is absent or has another shape than its weight
+ */
+export function loadAdam(buffer: ArrayBufferLike, plan: TrainingPlan, state: AdamState): void {
+  loadWeights(buffer, momentsOf(plan), state.tensors, state.file);
+  new Int32Array(buffer, plan.last.ptr, plan.last.shape[0]).fill(state.steps);
 }
 
 /** The bytes of a checkpoint; the weights must be settled. */
@@ -76,6 +116,7 @@ export async function serializeCheckpoint(
     format: FORMAT,
     run: JSON.stringify(run),
     state: JSON.stringify(state),
+    adam_steps: String((run.step.adamSteps ?? 0) + state.step),
     sha256: await sha256HexOfParts(tensors.map(([, tensor]) => tensor.data)),
   });
 }
@@ -116,7 +157,8 @@ export async function restoreCheckpoint(
   }
   loadWeights(buffer, tensorsOf(plan), tensors, file);
   const state = JSON.parse(metadata["state"]) as RunState;
-  new Int32Array(buffer, plan.last.ptr, plan.last.shape[0]).fill(state.step);
+  const last = new Int32Array(buffer, plan.last.ptr, plan.last.shape[0]);
+  last.fill((run.step.adamSteps ?? 0) + state.step);
   return state;
 }
 

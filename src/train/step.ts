@@ -40,6 +40,8 @@ export interface StepOptions extends ArchitectureOptions, ObjectiveOptions, Rate
   readonly beta1: number;
   readonly beta2: number;
   readonly epsilon: number;
+  /** Steps of Adam that its moments have seen before the run; 0 by default. */
+  readonly adamSteps?: number;
   readonly weightDecay: number;
   /** Gradients are clipped to this global norm; 0 switches clipping off. */
   readonly maxGradientNorm: number;
@@ -54,7 +56,7 @@ export interface TrainingPlan {
   /** Of all chunks; each has its own offsets, which begin at 0. */
   readonly batch: Batch;
   readonly touched: Tensor; // [tokens of a step] int32, the rows of the table that its batches need
-  readonly last: Tensor; // [rows] int32, the step whose weights a row of the table holds
+  readonly last: Tensor; // [rows] int32, the step of Adam whose weights a row of the table holds
   readonly factors: Tensor; // [MISSED_STEPS, 4], what late rows need of each step
   readonly vectors: Tensor; // [sequences, hidden]
   readonly dVectors: Tensor;
@@ -178,7 +180,7 @@ export function trainStep(
   const { rows, step, part = 0, known = 0, touched, learningRate } = header;
   const { columns = options.columns } = header;
   if (rows === 0) return settle(k, plan, options, step);
-  const { encoder, seed, accumulate = 1 } = options;
+  const { encoder, seed, accumulate = 1, adamSteps = 0 } = options;
   const { model, rates, vectors, dVectors } = plan;
   const { weights: p, gradients: g } = model;
   const hidden = encoder.hiddenSize;
@@ -240,13 +242,14 @@ export function trainStep(
   const maxNorm = options.maxGradientNorm || Infinity;
   const { first, second } = model;
   const { beta1, beta2, epsilon, weightDecay } = options;
-  k.adamWFactors(plan.factors.ptr, learningRate * rates.table, beta1, beta2, weightDecay, step);
+  const t = adamSteps + step;
+  k.adamWFactors(plan.factors.ptr, learningRate * rates.table, beta1, beta2, weightDecay, t);
   // prettier-ignore
-  k.adamWRows(p.table.ptr, g.table.ptr, first.table.ptr, second.table.ptr, plan.last.ptr, plan.touched.ptr, touched, hidden, plan.norm.ptr, plan.factors.ptr, maxNorm, beta1, beta2, epsilon, step);
+  k.adamWRows(p.table.ptr, g.table.ptr, first.table.ptr, second.table.ptr, plan.last.ptr, plan.touched.ptr, touched, hidden, plan.norm.ptr, plan.factors.ptr, maxNorm, beta1, beta2, epsilon, t);
   for (const { offset, count, scale, decays } of rates.groups) {
     const [w, dw, m, v] = [p, g, first, second].map((set) => flat(set).ptr + offset);
     // prettier-ignore
-    k.adamWStep(w!, dw!, m!, v!, plan.norm.ptr, count, maxNorm, learningRate * scale, beta1, beta2, epsilon, decays ? weightDecay : 0, step);
+    k.adamWStep(w!, dw!, m!, v!, plan.norm.ptr, count, maxNorm, learningRate * scale, beta1, beta2, epsilon, decays ? weightDecay : 0, t);
   }
   if (model.average && step % AVERAGE_EVERY === 0) {
     settle(k, plan, options, step);
@@ -269,14 +272,14 @@ function averageShare(decay: number, step: number): number {
 function settle(
   k: Kernels,
   { model, last, norm, factors }: TrainingPlan,
-  { beta1, beta2, epsilon }: StepOptions,
+  { beta1, beta2, epsilon, adamSteps = 0 }: StepOptions,
   step: number,
   list?: { readonly ptr: number; readonly count: number },
 ): void {
   const { weights, first, second } = model;
   const [count, cols] = weights.table.shape as [number, number];
   // prettier-ignore
-  k.adamWRows(weights.table.ptr, 0, first.table.ptr, second.table.ptr, last.ptr, list?.ptr ?? 0, list?.count ?? count, cols, norm.ptr, factors.ptr, Infinity, beta1, beta2, epsilon, step);
+  k.adamWRows(weights.table.ptr, 0, first.table.ptr, second.table.ptr, last.ptr, list?.ptr ?? 0, list?.count ?? count, cols, norm.ptr, factors.ptr, Infinity, beta1, beta2, epsilon, adamSteps + step);
 }
 
 /** What came of a step. */

@@ -131,6 +131,15 @@ describe("sweepTemporary", () => {
     expect((await readdir(folder)).toSorted()).toEqual(others.toSorted());
   });
 
+  it("looks into folders inside only if asked to", async () => {
+    const inner = `best/a.tmp-${process.pid}-0123abcd`;
+    await mkdir(join(folder, "best"));
+    await writeFile(join(folder, inner), "");
+    expect(await sweepTemporary(folder)).toEqual([]);
+    expect(await sweepTemporary(folder, { recursive: true })).toEqual([inner]);
+    expect(await readdir(join(folder, "best"))).toEqual([]);
+  });
+
   it("finds nothing in a folder that does not exist, and fails on a file", async () => {
     expect(await sweepTemporary(join(folder, "absent"))).toEqual([]);
     await writeFile(join(folder, "file"), "");

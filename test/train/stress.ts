@@ -16,11 +16,11 @@ const CHECKPOINT_EVERY = 3;
 /** What is trained, by the name that a failure gives it. */
 const KINDS: Readonly<Record<string, readonly string[]>> = {
   // prettier-ignore
-  "an encoder, scored": ["--model", "encoder", "--dev", "dev.tsv", "--eval-every", "8", "--steps", "60"],
+  "an encoder, scored": ["--model", "encoder", "--dev", "dev.tsv", "--eval-every", "20", "--steps", "160"],
   // prettier-ignore
-  "a static model, averaged, in chunks": ["--model", "static", "--neighbours", "1", "--ema", "0.99", "--chunk-size", "5", "--steps", "120"],
+  "a static model, averaged, in chunks": ["--model", "static", "--neighbours", "1", "--ema", "0.99", "--chunk-size", "5", "--steps", "300"],
   // prettier-ignore
-  "an encoder that guesses words, two batches a step": ["--model", "encoder", "--mlm-weight", "0.1", "--accumulate", "2", "--steps", "30"],
+  "an encoder that guesses words, two batches a step": ["--model", "encoder", "--mlm-weight", "0.1", "--accumulate", "2", "--steps", "80"],
 };
 
 export interface StressReport {
@@ -80,10 +80,17 @@ export async function stress(
         cwd: folder,
         stdio: ["ignore", "ignore", "pipe"],
       });
+      // Every fourth at any moment from the start of the process on, the others from its first step on.
       let text = "";
-      child.stderr.on("data", (chunk: Buffer) => (text += chunk.toString()));
-      // Any moment of a whole run, from the start of the process on.
-      const timer = setTimeout(() => child.kill("SIGKILL"), random.uniform() * milliseconds);
+      let timer: NodeJS.Timeout | undefined;
+      const killWithin = (most: number): void => {
+        timer ??= setTimeout(() => child.kill("SIGKILL"), random.uniform() * most);
+      };
+      if (random.below(4) === 0) killWithin(milliseconds);
+      child.stderr.on("data", (chunk: Buffer) => {
+        text += chunk.toString();
+        if (/step \d+\//.test(text)) killWithin(milliseconds / 4);
+      });
       const [code, signal] = (await once(child, "close")) as [number | null, string | null];
       clearTimeout(timer);
       const where = `${kind}, ${output} in ${folder}, seed ${seed}`;
