@@ -1,9 +1,10 @@
 /**
  * Texts to vectors, beside other runtimes. `SIMCSE_PEERS` names a folder with `node_modules/onnxruntime-web`,
  * `models/<size>/model.onnx` and `onnx-int8/<size>.onnx`; `SIMCSE_PYTHON` a Python with PyTorch. Without them only our rows are printed.
+ * `SIMCSE_STSB` names STS-B dev (score, sentence, sentence with tabs), and `SIMCSE_VOCAB` the vocab.txt of BERT.
  */
 import { execFileSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { ModelConfig } from "../src/model/config.ts";
@@ -11,6 +12,7 @@ import { planParameters } from "../src/model/parameters.ts";
 import { storeWeights } from "../src/model/weights.ts";
 import { compileKernels } from "../src/node/binaries.ts";
 import { SimCSE, writeModelFolder } from "../src/node/index.ts";
+import { readPairs } from "../src/node/pairs-file.ts";
 import { quantizeInt8 } from "../src/quantize/quantize.ts";
 import { Arena } from "../src/runtime/arena.ts";
 import { tokenizerFromVocab } from "../src/tokenizer/vocab.ts";
@@ -21,6 +23,8 @@ import { sentences } from "./step.ts";
 
 const PEERS = process.env["SIMCSE_PEERS"];
 const PYTHON = process.env["SIMCSE_PYTHON"];
+const STSB = process.env["SIMCSE_STSB"];
+const BERT_VOCAB = process.env["SIMCSE_VOCAB"];
 const VOCAB = 30522;
 const SIZES = { minilm: [6, 384, 12], base: [12, 768, 12] } as const;
 type Size = keyof typeof SIZES;
@@ -38,7 +42,11 @@ interface Case {
 }
 
 /** Folders of a model of random weights, in f32 and int8. */
-async function writeModels(directory: string, size: Size): Promise<Record<Dtype, string>> {
+async function writeModels(
+  directory: string,
+  size: Size,
+  vocab: string,
+): Promise<Record<Dtype, string>> {
   const [numLayers, hiddenSize, numHeads] = SIZES[size];
   // prettier-ignore
   const encoder = { vocabSize: VOCAB, hiddenSize, numLayers, numHeads, intermediateSize: 4 * hiddenSize, maxPositions: 512, typeVocabSize: 2, layerNormEpsilon: 1e-12, hiddenDropout: 0.1, attentionDropout: 0.1 };
@@ -48,8 +56,6 @@ async function writeModels(directory: string, size: Size): Promise<Record<Dtype,
   const buffer = new ArrayBuffer(arena.top);
   initializeWeights(buffer, weights, 1);
   const tensors = storeWeights(buffer, weights.named);
-  const pieces = Array.from({ length: VOCAB - 5 }, (_, i) => `piece${i}`);
-  const vocab = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ...pieces].join("\n");
   const tokenizerJson = tokenizerFromVocab(vocab, {}, "vocab.txt");
   const folders = { f32: join(directory, size), int8: join(directory, `${size}-int8`) };
   await writeModelFolder(folders.f32, { config, tokenizerJson, tensors });
@@ -58,14 +64,18 @@ async function writeModels(directory: string, size: Size): Promise<Record<Dtype,
   return folders;
 }
 
+const PIECES = Array.from({ length: VOCAB - 5 }, (_, i) => `piece${i}`);
+const NO_VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ...PIECES].join("\n");
+
 /** What `use` gives of models of random weights, which are gone afterwards. */
 async function* withModels<T>(
   size: Size,
   use: (folders: Record<Dtype, string>) => AsyncGenerator<T>,
+  vocab = NO_VOCAB,
 ): AsyncGenerator<T> {
   const directory = mkdtempSync(join(tmpdir(), "simcse-bench-"));
   try {
-    yield* use(await writeModels(directory, size));
+    yield* use(await writeModels(directory, size, vocab));
   } finally {
     rmSync(directory, { recursive: true });
   }
@@ -175,6 +185,67 @@ export function minilm(): AsyncGenerator<Table> {
 
 export function minilmInt8(): AsyncGenerator<Table> {
   return tables("minilm", ["int8"], MINILM);
+}
+
+/** Runs of all of STS-B dev; one takes many seconds. */
+const STSB_ROUNDS = 5;
+const STSB_BATCH = 64;
+/** Batches before the first run. */
+const STSB_WARM = 8;
+
+/**
+ * The 3,000 sentences of STS-B dev in MiniLM's shape, two threads each: ours from the text, the peer's from token ids made
+ * beforehand, in batches of neighbours in length.
+ */
+export async function* stsb(): AsyncGenerator<Table> {
+  if (!STSB || !BERT_VOCAB) {
+    console.error("stsb: skipped: needs SIMCSE_STSB and SIMCSE_VOCAB, see bench/README.md");
+    return;
+  }
+  const { pairs } = await readPairs(STSB);
+  const texts = pairs.flatMap(({ a, b }) => [a, b]);
+  const measured = async function* ({ f32 }: Record<Dtype, string>): AsyncGenerator<Table> {
+    await using model = await SimCSE.load(f32, { threads: 2 });
+    const sorted = texts
+      .map((text) => [...model.tokenize(text)])
+      .toSorted((a, b) => a.length - b.length);
+    const batches = Array.from({ length: Math.ceil(sorted.length / STSB_BATCH) }, (_, i) =>
+      sorted.slice(i * STSB_BATCH, (i + 1) * STSB_BATCH),
+    );
+    const ours = "simcse-edge";
+    const runs = new Map<string, () => Promise<unknown>>([[ours, () => model.encode(texts)]]);
+    const paths = peer("minilm", "f32");
+    if (paths) {
+      const session = await openSession(...paths, 2);
+      const inTurn = async (parts: readonly Batch[]): Promise<void> => {
+        for (const part of parts) await session(part);
+      };
+      runs.set(`onnxruntime-web, sorted, ${STSB_BATCH} a batch`, () => inTurn(batches));
+      await inTurn(batches.slice(0, STSB_WARM));
+    }
+    await model.encode(texts.slice(0, STSB_WARM * STSB_BATCH));
+    const rates = new Map([...runs.keys()].map((name) => [name, [] as number[]]));
+    for (let round = 0; round < STSB_ROUNDS; round++) {
+      for (const [name, run] of runs) {
+        const begun = performance.now();
+        await run();
+        rates.get(name)!.push((1000 * texts.length) / (performance.now() - begun));
+      }
+    }
+    const title = `minilm f32, STS-B dev (${texts.length} sentences), two threads`;
+    const rows = [...rates].map(([name, values]) => figure(name, values));
+    yield { title, unit: "texts/s", reference: ours, rows };
+    const [own, theirs] = [...rates.values()];
+    if (theirs === undefined) return;
+    const shares = own!.map((rate, i) => (100 * rate) / theirs[i]!);
+    yield {
+      title: `${title}, round by round`,
+      unit: "% of onnxruntime-web",
+      reference: ours,
+      rows: [figure(ours, shares)],
+    };
+  };
+  yield* withModels("minilm", measured, readFileSync(BERT_VOCAB, "utf8"));
 }
 
 /** BERT-base's shape: a sentence of 32 tokens. */

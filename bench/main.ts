@@ -3,7 +3,7 @@
  * of a group those of its members; rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
  */
 import { attention } from "./attention.ts";
-import { base, minilm, minilmInt8, start } from "./encode.ts";
+import { base, minilm, minilmInt8, start, stsb } from "./encode.ts";
 import { infonce } from "./infonce.ts";
 import { int8 } from "./int8.ts";
 import { linear } from "./linear.ts";
@@ -28,6 +28,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   "minilm-int8": minilmInt8,
   base,
   start,
+  stsb,
 };
 
 /** Names that stand for several. */

@@ -17,16 +17,27 @@ interface Session {
 }
 export type Batch = readonly (readonly number[])[];
 
+/** Threads of this process: its first model settles them. */
+let settled: number | undefined;
+
 /**
- * A model of onnxruntime-web on one thread, of its `module` and an ONNX `file`. What it gives runs a batch, padded to its
+ * A model of onnxruntime-web, of its `module` and an ONNX `file` on `threads`. What it gives runs a batch, padded to its
  * longest text, up to the last hidden states: pooling is not counted.
+ * @throws Error where another model of this process has other threads
  */
 export async function openSession(
   module: string,
   file: string,
+  threads = 1,
 ): Promise<(batch: Batch) => Promise<void>> {
+  settled ??= threads;
+  if (threads !== settled) {
+    throw new Error(
+      `onnxruntime-web has ${settled} threads in this process, ${threads} are asked for; name one bench at a time`,
+    );
+  }
   const ort = (await import(pathToFileURL(module).href)) as OnnxRuntime;
-  ort.env.wasm.numThreads = 1;
+  ort.env.wasm.numThreads = threads;
   const session = await ort.InferenceSession.create(readFileSync(file), {
     executionProviders: ["wasm"],
   });
