@@ -2,7 +2,7 @@
 import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, expect, it } from "vitest";
+import { afterAll, beforeAll, expect, it, vi } from "vitest";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openDocuments } from "../../src/node/documents.ts";
 import { readModelFolder } from "../../src/node/model-folder.ts";
@@ -10,6 +10,8 @@ import { COMPATIBILITY, writeWorkerProject } from "../../src/node/worker-project
 import { startWorker } from "../../src/node/worker-run.ts";
 import { type Bundle, bundleWorker, runWorkerd, type Workerd } from "../../src/node/workerd.ts";
 import { createApp } from "../../worker/app.ts";
+import { remoteDocuments } from "../../worker/documents/remote.ts";
+import type { DocumentStore } from "../../worker/documents/store.ts";
 import { serviceLoader } from "../../worker/service.ts";
 import { dice } from "../host/hostile.ts";
 import { assetsOf, makeTinyProject, OPEN, SENTENCES, type TinyProject } from "./tiny-model.ts";
@@ -128,7 +130,7 @@ interface Known {
 it("killed twenty times while it writes, it has lost nothing that it acknowledged", async () => {
   const roll = dice(1);
   const known = new Map<string, Known>();
-  let acknowledged = 0;
+  let answers = 0;
   const textOf = (revision: number): string => SENTENCES[revision % SENTENCES.length]!;
 
   /** Changes documents of its own until workerd is gone: writes three, writes one of them again, removes another. */
@@ -149,7 +151,7 @@ it("killed twenty times while it writes, it has lost nothing that it acknowledge
       expect(response.ok).toBe(true);
       await response.arrayBuffer();
       for (const id of ids) known.set(id, { acknowledged: revision });
-      acknowledged++;
+      answers++;
     };
     try {
       for (let i = 0; ; i += 3) {
@@ -203,9 +205,12 @@ it("killed twenty times while it writes, it has lost nothing that it acknowledge
 
   for (let round = 0; round < 20; round++) {
     const workerd = await start("killed");
-    const [before, answers] = [known.size, acknowledged];
+    const [before, enough] = [known.size, answers + 10];
     const clients = [0, 1, 2].map((n) => client(`${round}-${n}`, asking(workerd)));
-    while (acknowledged < answers + 10) await sleep(1);
+    await vi.waitFor(() => expect(answers).toBeGreaterThan(enough), {
+      interval: 1,
+      timeout: 20_000,
+    });
     await sleep(roll(40));
     await workerd.close(); // SIGKILL
     await Promise.all(clients);
@@ -235,4 +240,25 @@ it("simcse dev has it too, and keeps it in the project's folder", async () => {
       await worker.close();
     }
   }
+});
+
+it("a call that an object on its way lost is made again, and one that it cannot take is a 503", async () => {
+  const failing = (...errors: object[]): DocumentStore => {
+    let calls = 0;
+    const get = async () => {
+      const error = errors[calls++];
+      if (error) throw Object.assign(new Error("gone"), error);
+      return { id: "a", text: `call ${calls}` };
+    };
+    const stub = { get } as unknown as DocumentStore;
+    return remoteDocuments({ idFromName: (name) => name, get: () => stub });
+  };
+  const space = { name: "", dimension: 1 };
+  const moved = { retryable: true };
+  expect(await failing(moved).get(space, "a")).toMatchObject({ text: "call 2" });
+  const unavailable = { status: 503, headers: { "retry-after": "1" } };
+  for (const store of [failing(moved, moved), failing({ overloaded: true, retryable: true })]) {
+    await expect(store.get(space, "a")).rejects.toMatchObject(unavailable);
+  }
+  await expect(failing({}).get(space, "a")).rejects.toThrow("gone");
 });
