@@ -10,6 +10,7 @@ const MOST_CHARACTERS = 2000;
 const FEW = 16;
 /** How many times as long replacements may make a text. */
 const MOST_GROWTH = 64;
+const MOST_REPLACEMENTS = 1000;
 /** BERT's is 100. The time of a word grows with its square. */
 const MOST_WORD = 1000;
 
@@ -19,18 +20,11 @@ const MOST_WORD = 1000;
  */
 export function checkPatterns(json: object): void {
   const { normalizer, pre_tokenizer: preTokenizer, model } = json as Record<string, unknown>;
-  let growth = 1;
   for (const part of [...parts(normalizer), ...parts(preTokenizer)]) {
-    const { pattern, content } = part as { pattern?: unknown; content?: unknown };
-    const { Regex: regex } = (pattern ?? {}) as { Regex?: unknown };
+    const { Regex: regex } = (part.pattern ?? {}) as { Regex?: unknown };
     if (typeof regex === "string") checkPattern(regex);
-    if (typeof content === "string") growth *= Math.max(1, content.length);
   }
-  if (growth > MOST_GROWTH) {
-    throw new FormatError(
-      `tokenizer.json: its replacements may make a text ${growth} times as long, above the limit of ${MOST_GROWTH}`,
-    );
-  }
+  checkGrowth([...parts(normalizer)]);
   const { max_input_chars_per_word: word = 0 } = (model ?? {}) as Record<string, unknown>;
   if (typeof word === "number" && word <= MOST_WORD) return;
   throw new FormatError(
@@ -38,8 +32,13 @@ export function checkPatterns(json: object): void {
   );
 }
 
+interface Part {
+  readonly pattern?: unknown;
+  readonly content?: unknown;
+}
+
 /** A part and those it is a sequence of. */
-function* parts(part: unknown): Generator<object> {
+function* parts(part: unknown): Generator<Part> {
   if (typeof part !== "object" || part === null) return;
   yield part;
   for (const [key, value] of Object.entries(part)) {
@@ -47,6 +46,32 @@ function* parts(part: unknown): Generator<object> {
       for (const inner of value) yield* parts(inner);
     }
   }
+}
+
+/** Refuses replacements that make a text much longer, because they replace what others have put there. */
+function checkGrowth(normalizers: readonly Part[]): void {
+  const replacements = normalizers.flatMap(({ pattern, content }) => {
+    const { String: text } = (pattern ?? {}) as { String?: unknown };
+    if (!pattern || typeof content !== "string") return [];
+    const before = typeof text === "string" ? text : undefined; // a pattern may find anything
+    const factor = Math.max(1, content.length / Math.max(1, before?.length ?? 1));
+    return [{ before, content, factor, growth: factor }];
+  });
+  if (replacements.length > MOST_REPLACEMENTS) {
+    throw new FormatError(
+      `tokenizer.json: expected up to ${MOST_REPLACEMENTS} replacements, found ${replacements.length}`,
+    );
+  }
+  replacements.forEach((later, j) => {
+    for (const { content, growth } of replacements.slice(0, j)) {
+      const feeds = !later.before || Array.from(later.before).some((c) => content.includes(c));
+      if (feeds) later.growth = Math.max(later.growth, later.factor * growth);
+    }
+    if (later.growth <= MOST_GROWTH) return;
+    throw new FormatError(
+      `tokenizer.json: its replacements may make a text ${later.growth} times as long, above the limit of ${MOST_GROWTH}`,
+    );
+  });
 }
 
 /**
