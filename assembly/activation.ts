@@ -66,7 +66,7 @@ export function geluForward(y: usize, x: usize, count: usize, form: usize): void
   gelu<Fused>(y, x, count, form);
 }
 
-/** Computes y with the same bits on every target: the GELU of quantised models. */
+/** Computes y with the same bits on every target: the GELU that `linear-quantized.ts` fuses, alone. */
 export function geluExactForward(y: usize, x: usize, count: usize, form: usize): void {
   gelu<Exact>(y, x, count, form);
 }

@@ -1,12 +1,13 @@
 /** What the node, portable and check binaries export: inference and training. */
 export * from "./edge";
-export { geluBackward, tanhBackward, zero } from "./activation";
+export { addForward, geluBackward, geluExactForward, tanhBackward, zero } from "./activation";
 export { adamWFactors, adamWRows, adamWStep, gradientNorm, moveAverage, zeroRows } from "./adamw";
 export { attentionBackward } from "./attention";
 export { distanceBackward, distanceForward, distillBackward, distillForward } from "./distill";
 export { dropoutBackward, dropoutForward } from "./dropout";
 export { embeddingBackward } from "./embedding";
 export { infoNceBackward, infoNceForward } from "./infonce";
+export { packInt4 } from "./int4";
 export { packInt8 } from "./int8";
 export { layerNormBackward } from "./layernorm";
 export { linearBackwardInput, linearBackwardWeight } from "./linear";

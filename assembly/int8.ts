@@ -1,32 +1,25 @@
 /**
- * Linear layer with int8 weights, one scale per output, and activations quantised per row as they come.
+ * Weights of eight bits, one scale per output; the products are in `linear-quantized.ts`.
  *
- *   w ≈ q · s,              s = max |w| / 127,              q in -127 … 127       per output, rounded to nearest even
- *   x ≈ min + c · t,        t = (max - min) / 127,          c in 0 … 127          per row
- *   y = s · (t · Σ c q + min · Σ q) + b                     Σ c q in int32, exact
+ *   w ≈ q · s,     s ≥ max |w| / 127,     q in -127 … 127        per output, rounded to nearest even
  *
- * The scale of a row depends on that row alone, and no step fuses, so a vector has the same bits in every batch and on
- * every target.
+ * A tile multiplies bytes in pairs and adds the pairs of two quads in 16 bits before it widens them: half as many instructions
+ * as widening each. That is exact if weights of the same sign, of the four that share a lane, sum to 258 at most, as
+ * 127 · 258 < 2¹⁵. Hardly a row of weights is near it (all four would be large); for one that is, s is larger.
  *
- *   x [rows, inputs]    y [rows, outputs]    s b Σq [outputs]    inputs, outputs % 4 == 0
- *   packed: panels of 8 outputs, inputs / 4 groups × 8 outputs × 4 bytes, in the order a tile reads them
- *   scratch: codes [rows, inputs] bytes, then t and min [rows]
+ *   weight [outputs, inputs]    Σw [outputs], Σw = s · Σ q    inputs, outputs % 4 == 0
+ *   codes: panels of 8 outputs, inputs / 4 quads × 8 outputs × 4 bytes, in the order a tile reads them; s: panels of 8
  */
-import { dotInt8, maxLanes, mulAdd } from "./simd";
-import { barrier, begin, end, teamSize } from "./team";
+import { codesPerUnit, largestMagnitude } from "./quantize";
+import { dotPairs } from "./simd";
+import { barrier, begin, end } from "./team";
 
-const LIMIT: f32 = 127;
+/** The largest sum of weights of one sign in a lane. */
+const LANE_LIMIT: i32 = 258;
 
-function largestMagnitude(x: usize, cols: usize): f32 {
-  let high = f32x4.splat(0);
-  for (let j: usize = 0, bytes = cols << 2; j < bytes; j += 16)
-    high = f32x4.pmax(high, f32x4.abs(v128.load(x + j)));
-  return maxLanes(high);
-}
-
-/** Quantises and packs a weight [outputs, inputs]; the last panel is filled up with zeros. */
+/** Quantises and packs a weight; the last panel is filled up with zeros. */
 export function packInt8(
-  packed: usize,
+  codes: usize,
   scales: usize,
   sums: usize,
   weight: usize,
@@ -36,152 +29,60 @@ export function packInt8(
   assert((inputs & 3) == 0 && (outputs & 3) == 0, "inputs and outputs must be multiples of 4");
   const panels = (outputs + 7) >> 3;
   for (let o = begin(panels) << 3, last = end(panels) << 3; o < last; o++) {
-    const panel = packed + (o >> 3) * (inputs << 3) + ((o & 7) << 2);
+    const panel = codes + (o >> 3) * (inputs << 3) + ((o & 7) << 2);
     if (o >= outputs) {
       for (let k: usize = 0; k < inputs; k += 4) store<i32>(panel + (k << 3), 0);
+      store<f32>(scales + (o << 2), 0);
       continue;
     }
     const row = weight + ((o * inputs) << 2);
-    const high = largestMagnitude(row, inputs);
-    const inverse = high > 0 ? LIMIT / high : 0;
+    let high = largestMagnitude(row, inputs);
+    let lane = packRow(panel, row, inputs, high);
+    while (lane > LANE_LIMIT) {
+      high *= <f32>lane / <f32>LANE_LIMIT;
+      lane = packRow(panel, row, inputs, high);
+    }
     let sum: i32 = 0;
-    for (let k: usize = 0; k < inputs; k++) {
-      const q = <i32>nearest<f32>(load<f32>(row + (k << 2)) * inverse);
-      store<i8>(panel + ((k >> 2) << 5) + (k & 3), <i8>q);
-      sum += q;
-    }
-    store<f32>(scales + (o << 2), high / LIMIT);
-    store<f32>(sums + (o << 2), <f32>sum);
+    for (let k: usize = 0; k < inputs; k++) sum += load<i8>(panel + ((k >> 2) << 5) + (k & 3));
+    store<f32>(scales + (o << 2), high / 127);
+    store<f32>(sums + (o << 2), (high / 127) * <f32>sum);
   }
   barrier();
 }
 
-/** Symmetric int8 codes [rows, cols] and one scale a row: a table of embeddings. cols % 4 == 0. */
-export function quantizeRowsInt8(
-  codes: usize,
-  scales: usize,
-  x: usize,
-  rows: usize,
-  cols: usize,
-): void {
-  assert((cols & 3) == 0, "cols must be a multiple of 4");
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const xi = x + ((row * cols) << 2);
-    const high = largestMagnitude(xi, cols);
-    const inverse = high > 0 ? LIMIT / high : 0;
-    for (let j: usize = 0; j < cols; j++) {
-      store<i8>(codes + row * cols + j, <i8>nearest<f32>(load<f32>(xi + (j << 2)) * inverse));
-    }
-    store<f32>(scales + (row << 2), high / LIMIT);
-  }
-  barrier();
-}
-
-/** c, t and min of this rank's rows. */
-function quantizeActivations(
-  codes: usize,
-  scales: usize,
-  minima: usize,
-  x: usize,
-  rows: usize,
-  cols: usize,
-): void {
-  const stride = cols << 2;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const xi = x + row * stride;
-    let low = v128.load(xi);
-    let high = low;
-    for (let j: usize = 16; j < stride; j += 16) {
-      const v = v128.load(xi + j);
-      low = f32x4.pmin(low, v);
-      high = f32x4.pmax(high, v);
-    }
-    const minimum = -maxLanes(f32x4.neg(low));
-    const range = maxLanes(high) - minimum;
-    const inverse = f32x4.splat(range > 0 ? LIMIT / range : 0);
-    const minimums = f32x4.splat(minimum);
-    for (let j: usize = 0; j < stride; j += 16) {
-      const code = f32x4.nearest(f32x4.mul(f32x4.sub(v128.load(xi + j), minimums), inverse));
-      const ints = i32x4.trunc_sat_f32x4_s(code);
-      const shorts = i16x8.narrow_i32x4_s(ints, ints);
-      v128.store32_lane(codes + row * cols + (j >> 2), i8x16.narrow_i16x8_s(shorts, shorts), 0);
-    }
-    store<f32>(scales + (row << 2), range / LIMIT);
-    store<f32>(minima + (row << 2), minimum);
-  }
-  barrier();
-}
-
-/** Computes y. */
-export function linearInt8Forward(
-  y: usize,
-  x: usize,
-  packed: usize,
-  scales: usize,
-  sums: usize,
-  bias: usize,
-  rows: usize,
-  inputs: usize,
-  outputs: usize,
-  scratch: usize,
-): void {
-  assert((inputs & 3) == 0 && (outputs & 3) == 0, "inputs and outputs must be multiples of 4");
-  const rowScales = scratch + rows * inputs;
-  const minima = rowScales + (rows << 2);
-  quantizeActivations(scratch, rowScales, minima, x, rows, inputs);
-
-  const panels = (outputs + 7) >> 3;
-  const tiles = (rows + 3) >> 2;
-  const shareRows = tiles >= teamSize();
-  const firstTile: usize = shareRows ? begin(tiles) : 0;
-  const lastTile: usize = shareRows ? end(tiles) : tiles;
-  const firstPanel: usize = shareRows ? 0 : begin(panels);
-  const lastPanel: usize = shareRows ? panels : end(panels);
-  for (let panel = firstPanel; panel < lastPanel; panel++) {
-    const column = panel << 5;
-    const halves: usize = (panel << 3) + 8 <= outputs ? 2 : 1;
-    for (let t = firstTile; t < lastTile; t++) {
-      tile(
-        y + column,
-        packed + panel * (inputs << 3),
-        scales + column,
-        sums + column,
-        bias ? bias + column : 0,
-        scratch,
-        rowScales,
-        minima,
-        t << 2,
-        min((t + 1) << 2, rows),
-        inputs,
-        outputs << 2,
-        halves,
-      );
+/** Codes of a row with the scale high / 127; returns the largest sum of one sign in a lane. */
+function packRow(panel: usize, row: usize, inputs: usize, high: f32): i32 {
+  const inverse = codesPerUnit(high);
+  let largest: i32 = 0;
+  for (let k: usize = 0; k < inputs; k += 8) {
+    for (let pair: usize = 0; pair < 4; pair += 2) {
+      let positive: i32 = 0;
+      let negative: i32 = 0;
+      for (let i = k + pair, last = min(k + 8, inputs); i < last; i += 4) {
+        for (let j = i; j < i + 2; j++) {
+          const q = <i32>nearest<f32>(load<f32>(row + (j << 2)) * inverse);
+          store<i8>(panel + ((j >> 2) << 5) + (j & 3), <i8>q);
+          if (q > 0) positive += q;
+          else negative -= q;
+        }
+      }
+      largest = max(largest, max(positive, negative));
     }
   }
-  barrier();
+  return largest;
 }
 
-/** 4 × 8 tile: rows past the last repeat it and are not stored. */
-function tile(
-  y: usize,
+/** s · Σ c q of four rows and eight outputs, in float32 at `products` [4, 8]; b is a panel, and a0 … a3 are codes of rows. */
+export function tileInt8(
+  products: usize,
   b: usize,
   scales: usize,
-  sums: usize,
-  bias: usize,
-  codes: usize,
-  rowScales: usize,
-  minima: usize,
-  row: usize,
-  rowEnd: usize,
+  a0: usize,
+  a1: usize,
+  a2: usize,
+  a3: usize,
   inputs: usize,
-  stride: usize,
-  halves: usize,
 ): void {
-  const last = rowEnd - 1;
-  let a0 = codes + row * inputs;
-  let a1 = codes + min(row + 1, last) * inputs;
-  let a2 = codes + min(row + 2, last) * inputs;
-  let a3 = codes + min(row + 3, last) * inputs;
   let c00 = i32x4.splat(0);
   let c01 = c00;
   let c10 = c00;
@@ -190,50 +91,72 @@ function tile(
   let c21 = c00;
   let c30 = c00;
   let c31 = c00;
-  for (const stop = a0 + inputs; a0 < stop; a0 += 4, a1 += 4, a2 += 4, a3 += 4, b += 32) {
+  for (const stop = a0 + (inputs & ~7); a0 < stop; a0 += 8, a1 += 8, a2 += 8, a3 += 8, b += 64) {
+    let b0 = v128.load(b);
+    let b1 = v128.load(b, 16);
+    let a = v128.load32_splat(a0);
+    let s00 = dotPairs(b0, a);
+    let s01 = dotPairs(b1, a);
+    a = v128.load32_splat(a1);
+    let s10 = dotPairs(b0, a);
+    let s11 = dotPairs(b1, a);
+    a = v128.load32_splat(a2);
+    let s20 = dotPairs(b0, a);
+    let s21 = dotPairs(b1, a);
+    a = v128.load32_splat(a3);
+    let s30 = dotPairs(b0, a);
+    let s31 = dotPairs(b1, a);
+    b0 = v128.load(b, 32);
+    b1 = v128.load(b, 48);
+    a = v128.load32_splat(a0, 4);
+    s00 = i16x8.add(s00, dotPairs(b0, a));
+    s01 = i16x8.add(s01, dotPairs(b1, a));
+    a = v128.load32_splat(a1, 4);
+    s10 = i16x8.add(s10, dotPairs(b0, a));
+    s11 = i16x8.add(s11, dotPairs(b1, a));
+    a = v128.load32_splat(a2, 4);
+    s20 = i16x8.add(s20, dotPairs(b0, a));
+    s21 = i16x8.add(s21, dotPairs(b1, a));
+    a = v128.load32_splat(a3, 4);
+    s30 = i16x8.add(s30, dotPairs(b0, a));
+    s31 = i16x8.add(s31, dotPairs(b1, a));
+    c00 = widen(c00, s00);
+    c01 = widen(c01, s01);
+    c10 = widen(c10, s10);
+    c11 = widen(c11, s11);
+    c20 = widen(c20, s20);
+    c21 = widen(c21, s21);
+    c30 = widen(c30, s30);
+    c31 = widen(c31, s31);
+  }
+  if (inputs & 4) {
     const b0 = v128.load(b);
     const b1 = v128.load(b, 16);
-    let ai = v128.load32_splat(a0);
-    c00 = dotInt8(b0, ai, c00);
-    c01 = dotInt8(b1, ai, c01);
-    ai = v128.load32_splat(a1);
-    c10 = dotInt8(b0, ai, c10);
-    c11 = dotInt8(b1, ai, c11);
-    ai = v128.load32_splat(a2);
-    c20 = dotInt8(b0, ai, c20);
-    c21 = dotInt8(b1, ai, c21);
-    ai = v128.load32_splat(a3);
-    c30 = dotInt8(b0, ai, c30);
-    c31 = dotInt8(b1, ai, c31);
+    let a = v128.load32_splat(a0);
+    c00 = widen(c00, dotPairs(b0, a));
+    c01 = widen(c01, dotPairs(b1, a));
+    a = v128.load32_splat(a1);
+    c10 = widen(c10, dotPairs(b0, a));
+    c11 = widen(c11, dotPairs(b1, a));
+    a = v128.load32_splat(a2);
+    c20 = widen(c20, dotPairs(b0, a));
+    c21 = widen(c21, dotPairs(b1, a));
+    a = v128.load32_splat(a3);
+    c30 = widen(c30, dotPairs(b0, a));
+    c31 = widen(c31, dotPairs(b1, a));
   }
-  for (let half: usize = 0; half < halves; half++) {
-    const at = half << 4;
-    const s = v128.load(scales + at);
-    const q = v128.load(sums + at);
-    const offset = v128.load(bias ? bias + at : 0);
-    storeRow(y + at, half ? c01 : c00, s, q, offset, rowScales, minima, row, rowEnd, stride);
-    storeRow(y + at, half ? c11 : c10, s, q, offset, rowScales, minima, row + 1, rowEnd, stride);
-    storeRow(y + at, half ? c21 : c20, s, q, offset, rowScales, minima, row + 2, rowEnd, stride);
-    storeRow(y + at, half ? c31 : c30, s, q, offset, rowScales, minima, row + 3, rowEnd, stride);
-  }
+  const s0 = v128.load(scales);
+  const s1 = v128.load(scales, 16);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c00), s0));
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c01), s1), 16);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c10), s0), 32);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c11), s1), 48);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c20), s0), 64);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c21), s1), 80);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c30), s0), 96);
+  v128.store(products, f32x4.mul(f32x4.convert_i32x4_s(c31), s1), 112);
 }
 
-/** y = s · (t · acc + min · Σ q) + b for four outputs of a row. */
-function storeRow(
-  y: usize,
-  acc: v128,
-  s: v128,
-  q: v128,
-  offset: v128,
-  rowScales: usize,
-  minima: usize,
-  row: usize,
-  rowEnd: usize,
-  stride: usize,
-): void {
-  if (row >= rowEnd) return;
-  const t = v128.load32_splat(rowScales + (row << 2));
-  const minimum = v128.load32_splat(minima + (row << 2));
-  const value = mulAdd(f32x4.convert_i32x4_s(acc), t, f32x4.mul(minimum, q));
-  v128.store(y + row * stride, mulAdd(value, s, offset));
+function widen(acc: v128, pairs: v128): v128 {
+  return i32x4.add(acc, i32x4.extadd_pairwise_i16x8_s(pairs));
 }

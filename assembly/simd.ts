@@ -40,15 +40,9 @@ export function maxLanes(a: v128): f32 {
   return max<f32>(f32x4.extract_lane(pairs, 0), f32x4.extract_lane(pairs, 1));
 }
 
-/** acc + the dot products of four signed bytes of a with four bytes of b in 0..127, per lane; exact on every target. */
-export function dotInt8(a: v128, b: v128, acc: v128): v128 {
-  if (ASC_FEATURE_RELAXED_SIMD) return i32x4.relaxed_dot_i8x16_i7x16_add_s(a, b, acc);
-  // Neighbouring byte products fit an i16 pair sum (2 · 127 · 128 < 2¹⁵), which the pairwise add then widens.
-  const low = i16x8.extmul_low_i8x16_s(a, b);
-  const high = i16x8.extmul_high_i8x16_s(a, b);
-  const sumLow = i32x4.extadd_pairwise_i16x8_s(low);
-  const sumHigh = i32x4.extadd_pairwise_i16x8_s(high);
-  const even = v128.shuffle<i32>(sumLow, sumHigh, 0, 2, 4, 6);
-  const odd = v128.shuffle<i32>(sumLow, sumHigh, 1, 3, 5, 7);
-  return i32x4.add(acc, i32x4.add(even, odd));
+/** a₀ b₀ + a₁ b₁ of neighbouring bytes, a signed and b in 0..127, in eight i16 lanes; exact on every target. */
+export function dotPairs(a: v128, b: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i16x8.relaxed_dot_i8x16_i7x16_s(a, b);
+  const even = i16x8.mul(i16x8.shr_s(i16x8.shl(a, 8), 8), v128.and(b, i16x8.splat(127)));
+  return i16x8.add(even, i16x8.mul(i16x8.shr_s(a, 8), i16x8.shr_u(b, 8)));
 }

@@ -13,7 +13,7 @@ import { storeWeights } from "../src/model/weights.ts";
 import { compileKernels } from "../src/node/binaries.ts";
 import { SimCSE, writeModelFolder } from "../src/node/index.ts";
 import { readPairs } from "../src/node/pairs-file.ts";
-import { quantizeInt8 } from "../src/quantize/quantize.ts";
+import { quantizeModel } from "../src/quantize/quantize.ts";
 import { Arena } from "../src/runtime/arena.ts";
 import { tokenizerFromVocab } from "../src/tokenizer/vocab.ts";
 import { initializeWeights } from "../src/train/initialize.ts";
@@ -59,7 +59,7 @@ async function writeModels(
   const tokenizerJson = tokenizerFromVocab(vocab, {}, "vocab.txt");
   const folders = { f32: join(directory, size), int8: join(directory, `${size}-int8`) };
   await writeModelFolder(folders.f32, { config, tokenizerJson, tensors });
-  const int8 = quantizeInt8(await compileKernels("node"), config, new Map(tensors), size);
+  const int8 = quantizeModel(await compileKernels("node"), config, new Map(tensors), size);
   await writeModelFolder(folders.int8, { ...int8, tokenizerJson });
   return folders;
 }

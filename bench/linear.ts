@@ -10,7 +10,8 @@ import {
   type Table,
 } from "./measure.ts";
 
-const SHAPES = [
+/** Inputs and outputs of the layers of MiniLM and of BERT-base. */
+export const SHAPES = [
   [384, 384],
   [384, 1536],
   [1536, 384],

@@ -5,18 +5,19 @@
 import { attention } from "./attention.ts";
 import { base, minilm, minilmInt8, start, stsb } from "./encode.ts";
 import { infonce } from "./infonce.ts";
-import { int8 } from "./int8.ts";
 import { linear } from "./linear.ts";
 import type { Table } from "./measure.ts";
 import { mlm } from "./mlm.ts";
 import { pointwise } from "./pointwise.ts";
+import { quantized } from "./quantized.ts";
 import { search } from "./search.ts";
 import { staticStep } from "./static.ts";
 import { step } from "./step.ts";
 
 const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   linear,
-  int8,
+  int8: () => quantized(8),
+  int4: () => quantized(4),
   attention,
   pointwise,
   infonce,
@@ -33,7 +34,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
 
 /** Names that stand for several. */
 const groups: Record<string, readonly string[]> = {
-  gemm: Object.keys(benches).filter((name) => ["linear", "int8", "int4"].includes(name)),
+  gemm: ["linear", "int8", "int4"],
   kernels: ["attention", "pointwise", "infonce", "mlm", "search"],
   encode: ["minilm", "minilm-int8", "base", "start"],
 };

@@ -18,7 +18,7 @@ import {
 } from "../node/worker-project.ts";
 import { startWorker } from "../node/worker-run.ts";
 import { wrangler } from "../node/workerd.ts";
-import { quantizeInt8 } from "../quantize/quantize.ts";
+import { quantizeModel } from "../quantize/quantize.ts";
 import { wholeNumber } from "./options.ts";
 import { heading, note, table } from "./terminal.ts";
 
@@ -42,7 +42,7 @@ interface DevOptions extends ProjectOptions {
 async function readForWorker(path: string): Promise<ModelFolder> {
   const model = await readModelFolder(path);
   if (model.config.dtype !== "f32" || model.config.table) return model;
-  const { config, tensors } = quantizeInt8(
+  const { config, tensors } = quantizeModel(
     await compileKernels("node"),
     model.config,
     model.tensors,

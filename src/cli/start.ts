@@ -98,7 +98,7 @@ export async function start(options: StartOptions): Promise<void> {
   });
 
   heading(`4. simcse quantize --model ${trained} --output ${int8}`);
-  await quantize({ model: trained, output: int8 });
+  await quantize({ model: trained, output: int8, dtype: "int8" });
 
   heading(`5. simcse eval --model ${untrained} ${trained} ${int8} --pairs ${relative("", PAIRS)}`);
   const reports = await evaluateModels(

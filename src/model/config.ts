@@ -16,9 +16,11 @@ const OTHER_POOLINGS = ["max", "mean_sqrt_len", "weightedmean", "lasttoken"] as 
 export type InferencePooling = Pooling | (typeof OTHER_POOLINGS)[number];
 export const INFERENCE_POOLINGS: readonly InferencePooling[] = [...POOLINGS, ...OTHER_POOLINGS];
 
-/** Number formats of weights. */
-export const DTYPES = ["f32", "int8"] as const;
-export type Dtype = (typeof DTYPES)[number];
+/** Number formats of the weights of linear layers; where these are quantised, tables of vectors are int8. */
+export const QUANTIZED_DTYPES = ["int8", "int4"] as const;
+export type QuantizedDtype = (typeof QUANTIZED_DTYPES)[number];
+export type Dtype = "f32" | QuantizedDtype;
+export const DTYPES: readonly Dtype[] = ["f32", ...QUANTIZED_DTYPES];
 
 /** These need more than the last layer's token vectors, so they stand alone. */
 const UNMIXED: readonly InferencePooling[] = [

@@ -1,7 +1,14 @@
-/** The weights of a model in memory, as inference lays them out: f32 or int8, of a BERT or a static model, and its modules. */
+/** The weights of a model in memory, as inference lays them out: f32 or quantised, of a BERT or a static model, and its modules. */
 import { type Arena, type ElementType, type Tensor, view } from "../runtime/arena.ts";
-import { packedInt8Bytes } from "../runtime/scratch.ts";
-import { isOfFirsts, type ModelConfig, poolingsOf, validatePooling } from "./config.ts";
+import { type Bits, quantizedWeight } from "../runtime/scratch.ts";
+import {
+  type Dtype,
+  isOfFirsts,
+  type ModelConfig,
+  poolingsOf,
+  type QuantizedDtype,
+  validatePooling,
+} from "./config.ts";
 import { planParameters } from "./parameters.ts";
 
 /** A linear layer as the kernels want it. */
@@ -12,10 +19,11 @@ export type Linear = {
 } & (
   | { readonly dtype: "f32"; readonly weight: Tensor }
   | {
-      readonly dtype: "int8";
-      readonly packed: Tensor;
-      readonly scales: Tensor;
-      readonly sums: Tensor;
+      readonly dtype: QuantizedDtype;
+      readonly bits: Bits;
+      readonly codes: Tensor; // packed, in panels of eight outputs
+      readonly scales: Tensor; // likewise, one for each group of inputs
+      readonly sums: Tensor; // [outputs]
     }
 );
 
@@ -70,14 +78,14 @@ export interface InferenceModel {
   readonly named: readonly Tensor[];
 }
 
-/** Lays out the weights of a model folder of either dtype. */
+/** Lays out the weights of a model folder of any dtype. */
 export function planInference(arena: Arena, config: ModelConfig): InferenceModel {
   validatePooling(config, "model");
   const { tokens, head, named } = config.table
     ? planTable(arena, config, config.table.rows)
-    : config.dtype === "int8"
-      ? planInt8(arena, config)
-      : planFloat32(arena, config);
+    : config.dtype === "f32"
+      ? planFloat32(arena, config)
+      : planQuantized(arena, config, config.dtype);
   const plan = (name: string, dtype: ElementType, ...shape: number[]): Tensor => {
     const tensor = arena.reserve(name, dtype, shape);
     named.push(tensor);
@@ -88,8 +96,7 @@ export function planInference(arena: Arena, config: ModelConfig): InferenceModel
     switch (module.type) {
       case "dense": {
         const { inputs, outputs, activation } = module;
-        const layer = config.dtype === "int8" ? int8Linear : float32Linear;
-        const linear = layer(plan, `${name}.linear`, inputs, outputs);
+        const linear = planLinear(plan, config.dtype, `${name}.linear`, inputs, outputs);
         return { type: "dense", linear, tanh: activation === "tanh" };
       }
       case "layer_norm":
@@ -135,16 +142,17 @@ function outputsOf(l: Linear, from: number, to: number): Linear {
     view(tensor, tensor.name, from * each, (to - from) * each);
   const shape = { inputs: l.inputs, outputs: to - from, bias: part(l.bias, 1) };
   if (l.dtype === "f32") return { ...shape, dtype: l.dtype, weight: part(l.weight, l.inputs) };
+  const { codes, scales } = quantizedWeight(l.bits, 8, l.inputs);
   return {
+    ...l,
     ...shape,
-    dtype: l.dtype,
-    packed: part(l.packed, l.inputs),
-    scales: part(l.scales, 1),
+    codes: part(l.codes, codes / 8),
+    scales: part(l.scales, scales / 8),
     sums: part(l.sums, 1),
   };
 }
 
-/** What a plan of either dtype gives; modules add their tensors to `named`. */
+/** What a plan of any dtype gives; modules add their tensors to `named`. */
 interface TokenPlan {
   readonly tokens: EncoderWeights | TableWeights;
   readonly head: Linear | undefined;
@@ -153,18 +161,27 @@ interface TokenPlan {
 
 type Plan = (name: string, dtype: ElementType, ...shape: number[]) => Tensor;
 
-function float32Linear(plan: Plan, name: string, inputs: number, outputs: number): Linear {
-  const weight = plan(`${name}.weight`, "F32", outputs, inputs);
-  return { dtype: "f32", inputs, outputs, weight, bias: plan(`${name}.bias`, "F32", outputs) };
-}
-
-function int8Linear(plan: Plan, name: string, inputs: number, outputs: number): Linear {
+/** An f32 weight, or its codes, scales and sums. */
+function planLinear(
+  plan: Plan,
+  dtype: Dtype,
+  name: string,
+  inputs: number,
+  outputs: number,
+): Linear {
+  const shape = { inputs, outputs };
+  if (dtype === "f32") {
+    const weight = plan(`${name}.weight`, "F32", outputs, inputs);
+    return { ...shape, dtype, weight, bias: plan(`${name}.bias`, "F32", outputs) };
+  }
+  const bits = dtype === "int8" ? 8 : 4;
+  const { codes, scales } = quantizedWeight(bits, outputs, inputs);
   return {
-    dtype: "int8",
-    inputs,
-    outputs,
-    packed: plan(`${name}.packed`, "I8", packedInt8Bytes(outputs, inputs)),
-    scales: plan(`${name}.scales`, "F32", outputs),
+    ...shape,
+    dtype,
+    bits,
+    codes: plan(`${name}.codes`, "I8", codes),
+    scales: plan(`${name}.scales`, "F32", scales),
     sums: plan(`${name}.sums`, "F32", outputs),
     bias: plan(`${name}.bias`, "F32", outputs),
   };
@@ -172,7 +189,7 @@ function int8Linear(plan: Plan, name: string, inputs: number, outputs: number): 
 
 function planTable(arena: Arena, { encoder, dtype }: ModelConfig, tableRows: number): TokenPlan {
   const { vocabSize, hiddenSize } = encoder;
-  if (dtype === "int8") {
+  if (dtype !== "f32") {
     const table = arena.reserve("embeddings.codes", "I8", [vocabSize, hiddenSize]);
     const scales = arena.tensor("embeddings.scales", vocabSize);
     return { tokens: { table, scales }, head: undefined, named: [table, scales] };
@@ -205,22 +222,28 @@ function planFloat32(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan
   };
 }
 
-/** A quantised model file: f32 tensors keep their names, a weight becomes `.packed`, `.scales` and `.sums`. */
-function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan {
+/** A quantised model file: f32 tensors keep their names, a weight becomes `.codes`, `.scales` and `.sums`. */
+function planQuantized(
+  arena: Arena,
+  { encoder, pooling }: ModelConfig,
+  dtype: QuantizedDtype,
+): TokenPlan {
   const { hiddenSize: hidden, intermediateSize: intermediate } = encoder;
   const named: Tensor[] = [];
-  const plan: Plan = (name, dtype, ...shape) => {
-    const tensor = arena.reserve(name, dtype, shape);
+  const plan: Plan = (name, type, ...shape) => {
+    const tensor = arena.reserve(name, type, shape);
     named.push(tensor);
     return tensor;
   };
+  const linear = (name: string, inputs: number, outputs: number): Linear =>
+    planLinear(plan, dtype, name, inputs, outputs);
   const layer = (name: string): InferenceLayer => ({
-    qkv: int8Linear(plan, `${name}.attention.self.qkv`, hidden, 3 * hidden),
-    attention: int8Linear(plan, `${name}.attention.output.dense`, hidden, hidden),
+    qkv: linear(`${name}.attention.self.qkv`, hidden, 3 * hidden),
+    attention: linear(`${name}.attention.output.dense`, hidden, hidden),
     attentionGamma: plan(`${name}.attention.output.LayerNorm.weight`, "F32", hidden),
     attentionBeta: plan(`${name}.attention.output.LayerNorm.bias`, "F32", hidden),
-    up: int8Linear(plan, `${name}.intermediate.dense`, hidden, intermediate),
-    down: int8Linear(plan, `${name}.output.dense`, intermediate, hidden),
+    up: linear(`${name}.intermediate.dense`, hidden, intermediate),
+    down: linear(`${name}.output.dense`, intermediate, hidden),
     outputGamma: plan(`${name}.output.LayerNorm.weight`, "F32", hidden),
     outputBeta: plan(`${name}.output.LayerNorm.bias`, "F32", hidden),
   });
@@ -233,6 +256,6 @@ function planInt8(arena: Arena, { encoder, pooling }: ModelConfig): TokenPlan {
     beta: plan("embeddings.LayerNorm.bias", "F32", hidden),
     layers: Array.from({ length: encoder.numLayers }, (_, n) => layer(`encoder.layer.${n}`)),
   };
-  const head = pooling === "cls" ? int8Linear(plan, "pooler.dense", hidden, hidden) : undefined;
+  const head = pooling === "cls" ? linear("pooler.dense", hidden, hidden) : undefined;
   return { tokens, head, named };
 }

@@ -1,10 +1,15 @@
 /**
  * The encoder without training: the same schedule as `encoder.ts`, minus dropout and minus what backward would need, for
- * f32 and for int8 weights, on any binary. Activations are reused from layer to layer.
+ * f32 and for quantised weights, on any binary. Activations are reused from layer to layer.
  */
 import { type Arena, type Tensor, view } from "../runtime/arena.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
-import { attentionForwardScratch, linearInt8Scratch, linearScratch } from "../runtime/scratch.ts";
+import {
+  attentionForwardScratch,
+  linearQuantizedScratch,
+  linearScratch,
+  quantizedActivations,
+} from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
 import {
   geluForm,
@@ -27,11 +32,11 @@ import {
 export interface InferenceBuffers {
   readonly x: Tensor; // [tokens, hidden]
   readonly earlier: Tensor; // [tokens, hidden], a layer's output that pooling needs besides the last
-  readonly branch: Tensor; // [tokens, hidden], of int8 layers, which add no residual themselves
+  readonly quantized: Tensor; // the input of a quantised layer, as `quantizeActivations` leaves it
   readonly qkv: Tensor; // [tokens, 3 · hidden]
   readonly queries: Tensor; // [sequences, hidden], where first tokens alone ask
   readonly context: Tensor; // [tokens, hidden]
-  readonly up: Tensor; // [tokens, intermediate]
+  readonly up: Tensor; // [tokens, intermediate]; of quantised layers as they take it
   readonly logSumExp: Tensor; // [heads, tokens]
   readonly vectors: readonly [Tensor, Tensor]; // [sequences, widest], by turns
   readonly scales: Tensor; // [sequences], 1 / norm
@@ -53,22 +58,31 @@ export function planInferenceBuffers(
     [hidden, intermediate],
     [intermediate, hidden],
   ];
-  const rows = Math.max(tokens, sequences);
   const widest = Math.max(sizesOf(config).pooled, ...dense.map(({ outputs }) => outputs));
+  const quantized = config.dtype !== "f32";
   const scratch = Math.max(
     config.table ? 0 : attentionForwardScratch(maxLength, hidden / numHeads, ranks),
-    ...products.map(([inputs, outputs]) => linearScratch(0, inputs, outputs, ranks)),
-    ...products.map(([inputs]) => linearInt8Scratch(rows, inputs)),
+    ...products.map(([inputs, outputs]) =>
+      quantized
+        ? linearQuantizedScratch(inputs, outputs, ranks)
+        : linearScratch(0, inputs, outputs, ranks),
+    ),
+  );
+  const codes = Math.max(
+    quantizedActivations(layered, hidden),
+    ...dense.map(({ inputs }) => quantizedActivations(sequences, inputs)),
   );
   const two = secondLayer(config.encoder, config.pooling) === undefined ? 0 : tokens;
   return {
     x: arena.tensor("x", tokens, hidden),
     earlier: arena.tensor("earlier", two, hidden),
-    branch: arena.tensor("branch", config.dtype === "int8" ? layered : 0, hidden),
+    quantized: arena.scratch("quantized", quantized ? codes : 0),
     qkv: arena.tensor("qkv", layered, 3 * hidden),
     queries: arena.tensor("queries", poolsFirst(config) ? sequences : 0, hidden),
     context: arena.tensor("context", layered, hidden),
-    up: arena.tensor("up", layered, intermediate),
+    up: quantized
+      ? arena.scratch("up", quantizedActivations(layered, intermediate))
+      : arena.tensor("up", layered, intermediate),
     logSumExp: arena.tensor("logSumExp", numHeads, layered),
     vectors: [
       arena.tensor("vectors", sequences, widest),
@@ -119,28 +133,28 @@ interface Epilogue {
   readonly gelu?: number;
 }
 
-/** y = GELU(x Wᵀ + b + residual); y may be the residual. */
+/** y = GELU(x Wᵀ + b + residual); y may be the residual. GELU leaves bytes where y is of bytes, and a layer takes them as x. */
 function applyLinear(
   k: InferenceKernels,
   y: Tensor,
   x: Tensor,
   l: Linear,
   rows: number,
-  { branch, scratch }: InferenceBuffers,
+  { quantized, scratch }: InferenceBuffers,
   { residual, gelu }: Epilogue = {},
 ): void {
-  if (l.dtype === "int8") {
-    const to = residual ? branch : y;
+  const active = gelu === undefined ? 0 : y.ptr;
+  const added = residual?.ptr ?? 0;
+  if (l.dtype !== "f32") {
+    const codes = x.dtype === "I8" ? x : quantized;
+    if (codes !== x) k.quantizeActivations(codes.ptr, x.ptr, rows, l.inputs);
     // prettier-ignore
-    k.linearInt8Forward(to.ptr, x.ptr, l.packed.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, rows, l.inputs, l.outputs, scratch.ptr);
-    if (residual) k.addForward(y.ptr, residual.ptr, branch.ptr, rows * l.outputs);
-    if (gelu !== undefined) k.geluExactForward(y.ptr, y.ptr, rows * l.outputs, gelu);
+    k.linearQuantizedForward(y.ptr, active, codes.ptr, l.codes.ptr, l.scales.ptr, l.sums.ptr, l.bias.ptr, added, rows, l.inputs, l.outputs, gelu ?? 0, l.bits, scratch.ptr);
     return;
   }
   const linear = isPacked(l) ? "linearPackedForward" : "linearForward";
-  const active = gelu === undefined ? 0 : y.ptr;
   // prettier-ignore
-  k[linear](y.ptr, active, x.ptr, l.weight.ptr, l.bias.ptr, residual?.ptr ?? 0, rows, l.inputs, l.outputs, gelu ?? 0, scratch.ptr);
+  k[linear](y.ptr, active, x.ptr, l.weight.ptr, l.bias.ptr, added, rows, l.inputs, l.outputs, gelu ?? 0, scratch.ptr);
 }
 
 /** Sentence vectors [sequences, dimension], on the unit sphere if `normalize`. */
@@ -203,7 +217,7 @@ function encodeTokens(
     }
     const asked = l.apart ? queries.ptr : 0;
     // prettier-ignore
-    if (config.dtype === "int8") k.attentionExactForward(context.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
+    if (config.dtype !== "f32") k.attentionExactForward(context.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, scratch.ptr);
     else k.attentionForward(context.ptr, b.logSumExp.ptr, asked, qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, 0, 0, 0, 0, scratch.ptr);
     applyLinear(k, y, context, l.attention, rows, b, { residual: x });
     x = y;

@@ -78,7 +78,12 @@ export function loadWeights(
       continue;
     }
     if (!stored) {
-      throw new FormatError(`${name}: expected [${shape.join(", ")}], absent from ${file}`);
+      const remedy = known.has(name.replace(/codes$/, "packed"))
+        ? "; an earlier version quantized it: quantize the f32 model again"
+        : "";
+      throw new FormatError(
+        `${name}: expected [${shape.join(", ")}], absent from ${file}${remedy}`,
+      );
     }
     const [rows, cols] = stored.shape;
     const longer = name === POSITIONS && cols === shape[1] && rows === shape[0]! + ROBERTA_UNUSED;

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { type Dtype, DTYPES } from "../model/config.ts";
-import { quantizeInt8 } from "../quantize/quantize.ts";
+import { quantizeModel } from "../quantize/quantize.ts";
 import { FlatIndex, type NewItem } from "../search/flat-index.ts";
 import { TextIndex } from "../search/text-index.ts";
 import { type BuildOptions, configure, type ModelOptions, SentenceModel } from "../simcse.ts";
@@ -93,13 +93,14 @@ async function convertTo(
   if (!DTYPES.includes(dtype)) {
     throw new RangeError(`dtype "${dtype}": expected one of ${DTYPES.join(", ")}`);
   }
-  if (config.dtype !== "f32") {
+  if (config.dtype !== "f32" || dtype === "f32") {
     throw new RangeError(
       `dtype "${dtype}": ${path} is a package of ${config.dtype} weights; load the f32 folder that it was made from, ` +
         `or leave dtype out`,
     );
   }
-  const quantized = quantizeInt8(await compileKernels("node"), config, tensors, weightsFile);
+  const node = await compileKernels("node");
+  const quantized = quantizeModel(node, config, tensors, weightsFile, dtype);
   return { config: quantized.config, tensors: new Map(quantized.tensors) };
 }
 

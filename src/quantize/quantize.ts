@@ -1,5 +1,5 @@
 import type { SafetensorsTensor } from "../files/safetensors.ts";
-import type { ModelConfig } from "../model/config.ts";
+import type { ModelConfig, QuantizedDtype } from "../model/config.ts";
 import { type EncoderWeights, type Linear, planInference } from "../model/inference-weights.ts";
 import { loadWeights, storeWeights } from "../model/weights.ts";
 import { Arena, size, type Tensor } from "../runtime/arena.ts";
@@ -7,20 +7,27 @@ import { instantiate } from "../runtime/instantiate.ts";
 import type { Kernels } from "../runtime/kernels.ts";
 
 /**
- * Weights of an f32 model as int8, in the order the kernels read them. `module` is a binary with the training kernels.
- * Matrices get a scale per output, the word table one per row; biases, layer norms and positions stay f32. Of a static model
- * each token's vector, its weight included, becomes a row of codes.
+ * Weights of an f32 model in fewer bits, in the order the kernels read them. `module` is a binary with the training kernels.
+ * Matrices get a scale per output (int8) or per 32 inputs of an output (int4), the word table is int8 with a scale per row;
+ * biases, layer norms and positions stay f32. Of a static model each token's vector, its weight included, becomes a row of codes.
+ * @throws RangeError for a model that is quantised already, and for int4 of a static one
  */
-export function quantizeInt8(
+export function quantizeModel(
   module: WebAssembly.Module,
   config: ModelConfig,
   tensors: ReadonlyMap<string, SafetensorsTensor>,
   file: string,
+  dtype: QuantizedDtype = "int8",
 ): { config: ModelConfig; tensors: [string, SafetensorsTensor][] } {
   if (config.dtype !== "f32")
     throw new RangeError(`${file}: already ${config.dtype}; quantize the f32 model instead`);
+  if (config.table && dtype !== "int8") {
+    throw new RangeError(
+      `${file}: ${dtype} is for linear layers, and a static model is a table; use int8`,
+    );
+  }
   const { vocabSize, hiddenSize } = config.encoder;
-  const quantized: ModelConfig = { ...config, dtype: "int8" };
+  const quantized: ModelConfig = { ...config, dtype };
   const arena = new Arena();
   const from = planInference(arena, config);
   const to = planInference(arena, quantized);
@@ -39,10 +46,10 @@ export function quantizeInt8(
     );
   };
   const pack = (target: Linear, source: Linear): void => {
-    if (target.dtype !== "int8" || source.dtype !== "f32")
-      throw new Error("internal: not a pair of f32 and int8");
+    if (target.dtype === "f32" || source.dtype !== "f32")
+      throw new Error("internal: not a pair of a quantised layer and f32");
     // prettier-ignore
-    k.packInt8(target.packed.ptr, target.scales.ptr, target.sums.ptr, source.weight.ptr, source.outputs, source.inputs);
+    k[`packInt${target.bits}`](target.codes.ptr, target.scales.ptr, target.sums.ptr, source.weight.ptr, source.outputs, source.inputs);
     copy(target.bias, source.bias);
   };
 

@@ -71,6 +71,8 @@ export interface Kernels extends InferenceKernels {
     site: number,
     scratch: Pointer,
   ): void;
+  geluExactForward(y: Pointer, x: Pointer, count: number, form: number): void;
+  addForward(y: Pointer, a: Pointer, b: Pointer, count: number): void;
   geluBackward(dx: Pointer, dy: Pointer, x: Pointer, count: number, form: number): void;
   tanhBackward(dx: Pointer, dy: Pointer, y: Pointer, count: number): void;
   dropoutForward(
@@ -315,7 +317,15 @@ export interface Kernels extends InferenceKernels {
   ): void;
   zero(address: Pointer, bytes: number): void;
   packInt8(
-    packed: Pointer,
+    codes: Pointer,
+    scales: Pointer,
+    sums: Pointer,
+    weight: Pointer,
+    outputs: number,
+    inputs: number,
+  ): void;
+  packInt4(
+    codes: Pointer,
     scales: Pointer,
     sums: Pointer,
     weight: Pointer,
@@ -386,16 +396,21 @@ export interface InferenceKernels {
     form: number,
     scratch: Pointer,
   ): void;
-  linearInt8Forward(
+  quantizeActivations(quantized: Pointer, x: Pointer, rows: number, cols: number): void;
+  linearQuantizedForward(
     y: Pointer,
-    x: Pointer,
-    packed: Pointer,
+    active: Pointer,
+    quantized: Pointer,
+    codes: Pointer,
     scales: Pointer,
     sums: Pointer,
     bias: Pointer,
+    residual: Pointer,
     rows: number,
     inputs: number,
     outputs: number,
+    form: number,
+    bits: number,
     scratch: Pointer,
   ): void;
   layerNormForward(
@@ -437,9 +452,7 @@ export interface InferenceKernels {
     scratch: Pointer,
   ): void;
   geluForward(y: Pointer, x: Pointer, count: number, form: number): void;
-  geluExactForward(y: Pointer, x: Pointer, count: number, form: number): void;
   tanhForward(y: Pointer, x: Pointer, count: number): void;
-  addForward(y: Pointer, a: Pointer, b: Pointer, count: number): void;
   poolingForward(
     y: Pointer,
     x: Pointer,

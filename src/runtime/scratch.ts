@@ -99,17 +99,36 @@ export function gradientNormScratch(count: number, rows: number): number {
 /** Steps whose factors `adamWRows` can make up for: `RING` of `assembly/adamw.ts`. */
 export const MISSED_STEPS = 1024;
 
-/** `linearInt8Forward`: codes, and a scale and a minimum for each row. */
-export function linearInt8Scratch(rows: number, inputs: number): number {
-  return rows * inputs + 8 * rows;
-}
-
 /** `innerProductsInt8`: the query in 16 bits. */
 export function innerProductsInt8Scratch(cols: number): number {
   return 2 * cols;
 }
 
-/** The packed int8 weight of `packInt8`, in panels of eight outputs. */
-export function packedInt8Bytes(outputs: number, inputs: number): number {
-  return roundUp(outputs, 8) * inputs;
+/** Rows of outputs that `assembly/linear-quantized.ts` keeps until their GELU is quantised. */
+const QUANTIZED_ROWS = 32;
+
+/** `linearQuantizedForward`: a panel of the weight, a tile of products, rows of outputs. */
+export function linearQuantizedScratch(inputs: number, outputs: number, ranks: number): number {
+  return ranks * (8 * inputs + 128 + 4 * QUANTIZED_ROWS * outputs);
+}
+
+/** What `quantizeActivations` writes: codes, then a scale and a minimum for each row. */
+export function quantizedActivations(rows: number, cols: number): number {
+  return rows * (cols + 8);
+}
+
+/** Bits of a quantised weight. */
+export type Bits = 4 | 8;
+
+/** Bytes of codes and numbers of scales that `packInt8` and `packInt4` write, in panels of eight outputs. */
+export function quantizedWeight(
+  bits: Bits,
+  outputs: number,
+  inputs: number,
+): { codes: number; scales: number } {
+  const rows = roundUp(outputs, 8);
+  return {
+    codes: (rows * inputs * bits) / 8,
+    scales: rows * (bits === 4 ? Math.ceil(inputs / 32) : 1),
+  };
 }

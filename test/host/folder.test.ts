@@ -5,7 +5,7 @@ import { type SafetensorsTensor, toFloat32 } from "../../src/files/safetensors.t
 import { type ModelConfig, parseConfig } from "../../src/model/config.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openModel, readModelFolder, writeModelFolder } from "../../src/node/model-folder.ts";
-import { quantizeInt8 } from "../../src/quantize/quantize.ts";
+import { quantizeModel } from "../../src/quantize/quantize.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { tokenizerFromVocab } from "../../src/tokenizer/vocab.ts";
 
@@ -398,17 +398,39 @@ describe("a folder we write", () => {
     },
   );
 
-  it("in int8, modules and all, stays near the f32 model", async () => {
+  it.each([
+    ["int8", 0.999],
+    ["int4", 0.99],
+  ] as const)("in %s, modules and all, stays near the f32 model", async (dtype, least) => {
     const config: ModelConfig = { ...parseConfig(bert, "golden"), ...cases[2]![1] };
-    const int8 = quantizeInt8(await compileKernels("node"), config, more, "golden");
-    const paths = [join(root, "f32"), join(root, "int8")] as const;
+    const quantized = quantizeModel(await compileKernels("node"), config, more, "golden", dtype);
+    const paths = [join(root, "f32"), join(root, dtype)] as const;
     await writeModelFolder(paths[0], { config, tokenizerJson: tokenizer, tensors: more });
-    await writeModelFolder(paths[1], { ...int8, tokenizerJson: tokenizer });
+    await writeModelFolder(paths[1], { ...quantized, tokenizerJson: tokenizer });
     const [a, b] = await Promise.all(paths.map(vectorsOf));
     a!.forEach((vector, i) => {
       const cosine = vector.reduce((sum, value, j) => sum + value * b![i]![j]!, 0);
-      expect(cosine).toBeGreaterThan(0.98);
+      expect(cosine).toBeGreaterThan(least);
     });
+  });
+
+  it("of an earlier version's int8 weights says to quantize again", async () => {
+    const config: ModelConfig = { ...parseConfig(bert, "golden"), dtype: "int8" };
+    const { tensors } = quantizeModel(
+      await compileKernels("node"),
+      { ...config, dtype: "f32" },
+      more,
+      "golden",
+    );
+    const old = tensors.map(([name, tensor]): (typeof tensors)[0] => [
+      name.replace(/(dense|qkv)\.codes$/, "$1.packed"),
+      tensor,
+    ]);
+    const path = join(root, "old");
+    await writeModelFolder(path, { config, tokenizerJson: tokenizer, tensors: old });
+    await expect(vectorsOf(path)).rejects.toThrow(
+      /qkv\.codes: .*an earlier version quantized it: quantize the f32 model again/,
+    );
   });
 });
 

@@ -7,13 +7,13 @@ import { SimCSE as EdgeSimCSE } from "../../src/edge.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { SimCSE } from "../../src/node/index.ts";
 import { openModel, readModelFolder, type TextModel } from "../../src/node/model-folder.ts";
+import { DTYPES, QUANTIZED_DTYPES } from "../../src/model/config.ts";
 import { EncoderPool } from "../../src/node/pool.ts";
 import { SentenceModel } from "../../src/simcse.ts";
 import { MAX_LENGTH, SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "simcse-api-"));
 const folderOf = (dtype: string): string => join(directory, dtype);
-const DTYPES = ["f32", "int8"] as const;
 
 /** Texts of every length, in no order: several batches, whatever their size. */
 const TEXTS: readonly string[] = Array.from({ length: 150 }, (_, i) =>
@@ -74,20 +74,23 @@ describe.each(DTYPES)("%s: a vector has the same bits", (dtype) => {
 });
 
 describe("dtype", () => {
-  it("quantises an f32 folder while it is loaded: the vectors of a package, bit for bit", async () => {
-    await using loaded = await SimCSE.load(folderOf("f32"), { threads: 1, dtype: "int8" });
-    expect(loaded.config.dtype).toBe("int8");
-    expect(await loaded.encode(TEXTS)).toEqual(reference.get("int8")!.encode(TEXTS));
-    await using same = await SimCSE.load(folderOf("int8"), { threads: 1, dtype: "int8" });
-    expect(await same.encode(TEXTS)).toEqual(reference.get("int8")!.encode(TEXTS));
-  });
+  it.each(QUANTIZED_DTYPES)(
+    "%s quantises an f32 folder while it is loaded: the vectors of a package, bit for bit",
+    async (dtype) => {
+      await using loaded = await SimCSE.load(folderOf("f32"), { threads: 1, dtype });
+      expect(loaded.config.dtype).toBe(dtype);
+      expect(await loaded.encode(TEXTS)).toEqual(reference.get(dtype)!.encode(TEXTS));
+      await using same = await SimCSE.load(folderOf(dtype), { threads: 1, dtype });
+      expect(await same.encode(TEXTS)).toEqual(reference.get(dtype)!.encode(TEXTS));
+    },
+  );
 
   it("refuses one that a package does not have, and one that there is not", async () => {
     await expect(SimCSE.load(folderOf("int8"), { dtype: "f32" })).rejects.toThrow(
       `dtype "f32": ${folderOf("int8")} is a package of int8 weights; load the f32 folder that it was made from, or leave dtype out`,
     );
     await expect(SimCSE.load(folderOf("f32"), { dtype: "int3" as "int8" })).rejects.toThrow(
-      'dtype "int3": expected one of f32, int8',
+      'dtype "int3": expected one of f32, int8, int4',
     );
   });
 });

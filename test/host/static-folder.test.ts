@@ -6,7 +6,7 @@ import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-enco
 import { foldStatic } from "../../src/model/weights.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openModel, readModelFolder, writeModelFolder } from "../../src/node/model-folder.ts";
-import { quantizeInt8 } from "../../src/quantize/quantize.ts";
+import { quantizeModel } from "../../src/quantize/quantize.ts";
 
 import { file, float, folderOf, pieces, refusal, root, tokenizer, vectorsOf } from "./folders.ts";
 
@@ -81,11 +81,10 @@ describe("static models", () => {
       "model.safetensors": tensors(),
     });
     const folder = await readModelFolder(path);
-    const int8 = quantizeInt8(
-      await compileKernels("node"),
-      folder.config,
-      folder.tensors,
-      "static",
+    const node = await compileKernels("node");
+    const int8 = quantizeModel(node, folder.config, folder.tensors, "static");
+    expect(() => quantizeModel(node, folder.config, folder.tensors, "static", "int4")).toThrow(
+      "static: int4 is for linear layers, and a static model is a table; use int8",
     );
     const target = join(root, "static-int8");
     await writeModelFolder(target, { ...folder, ...int8 });

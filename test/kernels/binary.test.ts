@@ -98,6 +98,8 @@ describe("check.wasm", () => {
     ["poolingForward", (): void => k.poolingForward(at, at, at, 1, 6, 0), "hidden"],
     ["gradientNorm", (): void => k.gradientNorm(at, at, 6, 0, 0, 0, 4, at), "count"],
     ["packInt8", (): void => k.packInt8(at, at, at, at, 4, 6), "inputs and outputs"],
+    ["packInt4", (): void => k.packInt4(at, at, at, at, 6, 4), "inputs and outputs"],
+    ["quantizeActivations", (): void => k.quantizeActivations(at, at, 1, 6), "cols"],
     ["innerProducts", (): void => k.innerProducts(at, at, at, 1, 6), "cols"],
   ] as const)("says which precondition of %s is broken", (_, call, subject) => {
     expect(call).toThrow(new RegExp(`^internal: ${subject} must be (a multiple|multiples) of 4`));

@@ -1,7 +1,7 @@
 import { describe, it } from "vitest";
 import { centralDifferences, dot, plus } from "../oracle/differences.ts";
 import { embedding, staticEmbedding } from "../oracle/embedding.ts";
-import { quantizeRows } from "../oracle/int8.ts";
+import { quantizeRows } from "../oracle/quantize.ts";
 import {
   expectClose,
   expectSameBits,

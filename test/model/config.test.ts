@@ -20,6 +20,7 @@ const CONFIGS: readonly ModelConfig[] = [
   {
     ...config,
     pooling: ["max", "lasttoken"],
+    dtype: "int4",
     modules: [dense, { type: "layer_norm", size: 8 }, { type: "normalize" }],
     dimension: 4,
     prompts: { query: "find: " },
@@ -85,6 +86,7 @@ describe("what cannot be trained is refused by name:", () => {
     ],
     [{ pooling: ["avg", "max"] }, 'pooling ["avg","max"] cannot be trained'],
     [{ dtype: "int8" }, "a model of int8 weights cannot be trained"],
+    [{ dtype: "int4" }, "a model of int4 weights cannot be trained"],
     [{ modules: [dense] }, "modules after it cannot be trained"],
   ] as const)("%o", (changes, message) => {
     expect(() => trainablePooling({ ...config, ...changes }, "m")).toThrow(message);

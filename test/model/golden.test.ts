@@ -1,9 +1,14 @@
 import { existsSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseSafetensors, type SafetensorsTensor } from "../../src/files/safetensors.ts";
-import { type InferencePooling, type ModelConfig, parseConfig } from "../../src/model/config.ts";
+import {
+  type InferencePooling,
+  type ModelConfig,
+  parseConfig,
+  QUANTIZED_DTYPES,
+} from "../../src/model/config.ts";
 import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
-import { quantizeInt8 } from "../../src/quantize/quantize.ts";
+import { quantizeModel } from "../../src/quantize/quantize.ts";
 import { compiled, INFERENCE_TARGETS } from "../kernels/harness.ts";
 import { type Mode, pooling } from "../oracle/pooling.ts";
 
@@ -165,10 +170,12 @@ describe.skipIf(folders.length === 0)(`SentenceEncoder of larger models${title}`
 });
 
 describe.each(INFERENCE_TARGETS)("%s: the last layer of first tokens alone", (target) => {
-  const quantized = quantizeInt8(compiled("node"), config, tensors, "golden");
   const models = [
     { name: "f32", model: config, weights: tensors },
-    { name: "int8", model: quantized.config, weights: new Map(quantized.tensors) },
+    ...QUANTIZED_DTYPES.map((dtype) => {
+      const quantized = quantizeModel(compiled("node"), config, tensors, "golden", dtype);
+      return { name: dtype, model: quantized.config, weights: new Map(quantized.tensors) };
+    }),
   ];
 
   it.each(models)("gives the vectors of the whole layer, bit for bit, $name", (c) => {

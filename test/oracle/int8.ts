@@ -1,79 +1,46 @@
-/** Rounds to the nearest integer, ties to even. */
-function nearestEven(x: number): number {
-  const below = Math.floor(x);
-  if (x - below !== 0.5) return Math.round(x);
-  return below % 2 === 0 ? below : below + 1;
-}
+import type { QuantizedWeight } from "./linear-quantized.ts";
+import { codesPerUnit, nearestEven } from "./quantize.ts";
 
 /**
- * Symmetric codes in -127 … 127 and a scale for each row. Which way a code rounds is decided in float32, as the kernel
- * does; without that, every tie would be a difference.
+ * Codes in -127 … 127 and a scale for each output. Of four inputs that share a lane, the codes of one sign sum to 258 at most;
+ * where they would not, the scale grows until they do. Rounding is decided in float32, as in `quantizeRows`.
  */
-export function quantizeRows(
-  x: ArrayLike<number>,
-  rows: number,
-  cols: number,
-): { codes: Int32Array; scales: Float64Array } {
-  const codes = new Int32Array(rows * cols);
-  const scales = new Float64Array(rows);
-  for (let i = 0; i < rows; i++) {
-    let high = 0;
-    for (let j = 0; j < cols; j++) high = Math.max(high, Math.abs(x[i * cols + j]!));
-    const inverse = high > 0 ? Math.fround(127 / high) : 0;
-    for (let j = 0; j < cols; j++) {
-      codes[i * cols + j] = nearestEven(Math.fround(x[i * cols + j]! * inverse));
-    }
-    scales[i] = high / 127;
-  }
-  return { codes, scales };
-}
-
-/** Codes in 0 … 127, a scale and a minimum for each row of activations; rounding as in `quantizeRows`. */
-export function quantizeActivations(
-  x: ArrayLike<number>,
-  rows: number,
-  cols: number,
-): { codes: Int32Array; scales: Float64Array; minima: Float64Array } {
-  const codes = new Int32Array(rows * cols);
-  const scales = new Float64Array(rows);
-  const minima = new Float64Array(rows);
-  for (let i = 0; i < rows; i++) {
-    const row = Array.from({ length: cols }, (_, j) => x[i * cols + j]!);
-    const low = Math.min(...row);
-    const range = Math.fround(Math.max(...row) - low);
-    const inverse = range > 0 ? Math.fround(127 / range) : 0;
-    row.forEach((value, j) => {
-      codes[i * cols + j] = nearestEven(Math.fround(Math.fround(value - low) * inverse));
-    });
-    scales[i] = range / 127;
-    minima[i] = low;
-  }
-  return { codes, scales, minima };
-}
-
-/** y = s · (t · Σ c q + min · Σ q) + b, on the codes of weight and activations. */
-export function linearInt8(
-  x: ArrayLike<number>,
+export function quantizeInt8(
   weight: ArrayLike<number>,
-  bias: ArrayLike<number> | undefined,
-  rows: number,
-  inputs: number,
   outputs: number,
-): Float64Array {
-  const w = quantizeRows(weight, outputs, inputs);
-  const a = quantizeActivations(x, rows, inputs);
-  const y = new Float64Array(rows * outputs);
-  for (let i = 0; i < rows; i++) {
-    for (let o = 0; o < outputs; o++) {
-      let products = 0;
-      let sum = 0;
-      for (let k = 0; k < inputs; k++) {
-        products += a.codes[i * inputs + k]! * w.codes[o * inputs + k]!;
-        sum += w.codes[o * inputs + k]!;
+  inputs: number,
+): QuantizedWeight {
+  const codes = new Int32Array(outputs * inputs);
+  const scales = new Float64Array(outputs);
+  for (let o = 0; o < outputs; o++) {
+    const row = Array.from({ length: inputs }, (_, k) => weight[o * inputs + k]!);
+    let high = Math.max(...row.map(Math.abs));
+    for (;;) {
+      const inverse = codesPerUnit(high);
+      const found = row.map((w) => nearestEven(Math.fround(w * inverse)));
+      codes.set(found, o * inputs);
+      const lane = largestLane(found);
+      if (lane <= 258) break;
+      high = Math.fround(high * Math.fround(lane / 258));
+    }
+    scales[o] = high / 127;
+  }
+  return { codes, scales, group: inputs };
+}
+
+/** The largest sum of codes of one sign in a lane: inputs 0, 1, 4, 5 or 2, 3, 6, 7 of eight. */
+function largestLane(codes: readonly number[]): number {
+  let largest = 0;
+  for (let k = 0; k < codes.length; k += 8) {
+    for (const lane of [
+      [0, 1, 4, 5],
+      [2, 3, 6, 7],
+    ]) {
+      for (const sign of [1, -1]) {
+        const sum = lane.reduce((total, i) => total + Math.max(0, sign * (codes[k + i] ?? 0)), 0);
+        largest = Math.max(largest, sum);
       }
-      y[i * outputs + o] =
-        w.scales[o]! * (a.scales[i]! * products + a.minima[i]! * sum) + (bias ? bias[o]! : 0);
     }
   }
-  return y;
+  return largest;
 }

@@ -9,7 +9,7 @@ import { compileKernels } from "../../src/node/binaries.ts";
 import { type ModelFolder, readModelFolder } from "../../src/node/model-folder.ts";
 import { measureLimits } from "../../src/node/worker-limits.ts";
 import { writeWorkerProject } from "../../src/node/worker-project.ts";
-import { quantizeInt8 } from "../../src/quantize/quantize.ts";
+import { quantizeModel } from "../../src/quantize/quantize.ts";
 import { Arena } from "../../src/runtime/arena.ts";
 import { initializeWeights } from "../../src/train/initialize.ts";
 import { writeTinyModel } from "./tiny-model.ts";
@@ -41,7 +41,7 @@ async function miniLm(): Promise<ModelFolder> {
   const buffer = new ArrayBuffer(arena.top);
   initializeWeights(buffer, weights, 7);
   const tensors = new Map(storeWeights(buffer, weights.named));
-  const quantized = quantizeInt8(await compileKernels("node"), config, tensors, "random");
+  const quantized = quantizeModel(await compileKernels("node"), config, tensors, "random");
   return { ...tiny, config: quantized.config, tensors: new Map(quantized.tensors) };
 }
 

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { type Settings, settingsOf } from "../../worker/settings.ts";
 import type { FetchAsset } from "../../worker/weights.ts";
-import type { ModelConfig } from "../../src/model/config.ts";
+import type { Dtype, ModelConfig } from "../../src/model/config.ts";
 import { planParameters } from "../../src/model/parameters.ts";
 import { storeWeights } from "../../src/model/weights.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
@@ -15,7 +15,7 @@ import {
   writeModelFolder,
 } from "../../src/node/model-folder.ts";
 import { writeWorkerProject } from "../../src/node/worker-project.ts";
-import { quantizeInt8 } from "../../src/quantize/quantize.ts";
+import { quantizeModel } from "../../src/quantize/quantize.ts";
 import { Arena } from "../../src/runtime/arena.ts";
 import { FlatIndex } from "../../src/search/flat-index.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
@@ -47,7 +47,7 @@ export interface TinyProject {
 }
 
 /** Writes a model folder of random weights. */
-export async function writeTinyModel(folder: string, dtype: "f32" | "int8"): Promise<void> {
+export async function writeTinyModel(folder: string, dtype: Dtype): Promise<void> {
   const tokenizerJson = trainWordPiece(SENTENCES, { vocabSize: 200 });
   const config: ModelConfig = {
     encoder: {
@@ -74,7 +74,7 @@ export async function writeTinyModel(folder: string, dtype: "f32" | "int8"): Pro
   const model =
     dtype === "f32"
       ? { config, tensors }
-      : quantizeInt8(await compileKernels("node"), config, new Map(tensors), "random");
+      : quantizeModel(await compileKernels("node"), config, new Map(tensors), "random", dtype);
   await writeModelFolder(folder, { ...model, tokenizerJson });
 }
 

@@ -1,0 +1,109 @@
+/**
+ * Linear layers with weights of eight bits (`int8.ts`) or four (`int4.ts`) and quantised activations (`quantize.ts`).
+ *
+ *   y = t · Σ w c + min · Σ w + b + residual        Σ w c: exact sums of codes, times scales
+ *
+ *   or, where `active` is given, GELU(y) (form: `activation.ts`), quantised: what the next layer takes
+ *
+ * No step fuses, so a row has the same bits in every batch and on every target.
+ *
+ *   quantized [rows, inputs]    active [rows, outputs]: as `quantize.ts` lays out activations    y residual [rows, outputs]
+ *   y may be the residual; b and the residual may be absent    inputs, outputs % 4 == 0
+ *   scratch, a rank: an unpacked panel of 8 × inputs bytes, a tile of 128, 32 rows of outputs
+ */
+import { tileInt4, unpackInt4 } from "./int4";
+import { tileInt8 } from "./int8";
+import { geluQuantizeRows } from "./quantize";
+import { mulAdd } from "./simd";
+import { barrier, begin, end, rankOf } from "./team";
+
+/** Rows that pass all panels together: enough to pay for unpacking them, few enough for GELU to find them in L2. */
+const BLOCK: usize = 32;
+const TILE: usize = 128;
+
+/** Computes y, or its quantised GELU at `active` unless that is absent; `bits` of weights are 8 or 4. Ranks share tiles of four rows. */
+export function linearQuantizedForward(
+  y: usize,
+  active: usize,
+  quantized: usize,
+  codes: usize,
+  scales: usize,
+  sums: usize,
+  bias: usize,
+  residual: usize,
+  rows: usize,
+  inputs: usize,
+  outputs: usize,
+  form: usize,
+  bits: usize,
+  scratch: usize,
+): void {
+  assert(bits == 8 || bits == 4, "bits must be 8 or 4");
+  assert((inputs & 3) == 0 && (outputs & 3) == 0, "inputs and outputs must be multiples of 4");
+  const stride = outputs << 2;
+  const panels = (outputs + 7) >> 3;
+  const panelBytes = inputs * bits;
+  const panelScales: usize = bits == 8 ? 32 : ((inputs + 31) >> 5) << 5;
+  const unpacked = scratch + rankOf() * ((inputs << 3) + TILE + BLOCK * stride);
+  const products = unpacked + (inputs << 3);
+  const block = products + TILE;
+
+  const tiles = (rows + 3) >> 2;
+  const stop = min(end(tiles) << 2, rows);
+  for (let first = begin(tiles) << 2; first < stop; first += BLOCK) {
+    const last = min(first + BLOCK, stop);
+    const to = active ? block : y + first * stride;
+    for (let panel: usize = 0; panel < panels; panel++) {
+      let b = codes + panel * panelBytes;
+      if (bits == 4) {
+        unpackInt4(unpacked, b, inputs);
+        b = unpacked;
+      }
+      const s = scales + panel * panelScales;
+      const column = panel << 5;
+      const halves: usize = (panel << 3) + 8 <= outputs ? 2 : 1;
+      for (let row = first; row < last; row += 4) {
+        const a0 = quantized + row * inputs;
+        const a1 = quantized + min(row + 1, last - 1) * inputs;
+        const a2 = quantized + min(row + 2, last - 1) * inputs;
+        const a3 = quantized + min(row + 3, last - 1) * inputs;
+        if (bits == 8) tileInt8(products, b, s, a0, a1, a2, a3, inputs);
+        else tileInt4(products, b, s, a0, a1, a2, a3, inputs);
+        for (let i: usize = 0, count = min<usize>(4, last - row); i < count; i++) {
+          storeRow(
+            to + (row + i - first) * stride + column,
+            products + (i << 5),
+            quantized + rows * inputs + ((row + i) << 2),
+            rows << 2,
+            sums + column,
+            bias ? bias + column : 0,
+            residual ? residual + (row + i) * stride + column : 0,
+            halves,
+          );
+        }
+      }
+    }
+    if (active) geluQuantizeRows(active, block, first, last, rows, outputs, form);
+  }
+  barrier();
+}
+
+/** y of a row and a panel; the row's minimum lies `toMinimum` behind its scale. */
+function storeRow(
+  y: usize,
+  products: usize,
+  scale: usize,
+  toMinimum: usize,
+  sums: usize,
+  bias: usize,
+  residual: usize,
+  halves: usize,
+): void {
+  const t = v128.load32_splat(scale);
+  const minimum = v128.load32_splat(scale + toMinimum);
+  for (let at: usize = 0, stop = halves << 4; at < stop; at += 16) {
+    const least = f32x4.mul(minimum, v128.load(sums + at));
+    const value = f32x4.add(mulAdd(v128.load(products + at), t, least), v128.load(bias + at));
+    v128.store(y + at, f32x4.add(value, v128.load(residual + at)));
+  }
+}
