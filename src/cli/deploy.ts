@@ -9,14 +9,14 @@ import { type Limit, measureLimits } from "../node/worker-limits.ts";
 import {
   DOCUMENT_STORES,
   type Documents,
-  shardsOf,
+  modelFiles,
   type Store,
   STORES,
   workerName,
   type WorkerProject,
   writeWorkerProject,
 } from "../node/worker-project.ts";
-import { startWorker } from "../node/worker-run.ts";
+import { fillLocalBucket, startWorker } from "../node/worker-run.ts";
 import { wrangler } from "../node/workerd.ts";
 import { quantizeModel } from "../quantize/quantize.ts";
 import { wholeNumber } from "./options.ts";
@@ -74,9 +74,9 @@ async function writeProject(options: ProjectOptions): Promise<WorkerProject> {
   return project;
 }
 
-/** Copies the files of a model to its bucket; the manifest last, so that it never names what is not there yet. */
+/** Copies the files of a model to its bucket online. */
 async function fillBucket({ directory, manifest }: WorkerProject, bucket: string): Promise<void> {
-  for (const file of [...shardsOf(manifest).map(({ path }) => path), "manifest.json"]) {
+  for (const file of modelFiles(manifest)) {
     const key = `${bucket}/model/${file}`;
     await wrangler(directory, ["r2", "object", "put", key, `--file=model/${file}`, "--remote"]);
   }
@@ -114,17 +114,13 @@ export function limitTable(limits: readonly Limit[]): string {
 }
 
 async function dev(options: DevOptions): Promise<void> {
-  if (options.weights === "r2") {
-    throw new UsageError(
-      "--weights r2: a local bucket is empty; run the same model from its assets",
-    );
-  }
   if (options.documents === "vectorize") {
     throw new UsageError("--documents vectorize: it runs only online; use durable-object here");
   }
-  const { directory } = await writeProject(options);
+  const project = await writeProject(options);
+  if (options.weights === "r2") await fillLocalBucket(project);
   // Only this computer can reach it.
-  await using worker = await openWorker(directory, options.port);
+  await using worker = await openWorker(project.directory, options.port);
   heading(`${worker.url}   (Ctrl-C ends)`);
   await new Promise<void>((done) => {
     process.once("SIGINT", done).once("SIGTERM", done);

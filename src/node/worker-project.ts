@@ -209,6 +209,11 @@ export function shardsOf({ tokenizer, weights, index }: Manifest): StoredFile["s
   return [...new Map(all.map((shard) => [shard.path, shard])).values()];
 }
 
+/** The names of all files of a model; the manifest last, so that it never names what is not there yet. */
+export function modelFiles(manifest: Manifest): string[] {
+  return [...shardsOf(manifest).map(({ path }) => path), "manifest.json"];
+}
+
 /** Writes a file in shards, named by their contents. */
 async function writeStored(folder: string, bytes: Uint8Array): Promise<StoredFile> {
   const shards: StoredFile["shards"][number][] = [];

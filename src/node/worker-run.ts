@@ -1,7 +1,9 @@
 /** Runs Worker projects on this computer, in Cloudflare's runtime. */
 import { once } from "node:events";
+import { readFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import { modelFiles, type WorkerProject } from "./worker-project.ts";
 
 /** A Worker that runs on this computer. */
 export interface RunningWorker {
@@ -25,11 +27,7 @@ export async function startWorker(
   { port, variables = {} }: { port?: number; variables?: Readonly<Record<string, string>> } = {},
 ): Promise<RunningWorker> {
   if (port !== undefined) await expectFree(port);
-  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
-  process.env["WRANGLER_SEND_METRICS"] ??= "false";
-  const { unstable_DevEnv: DevEnv } = await import("wrangler").catch((cause: unknown) => {
-    throw new Error("running a Worker needs wrangler; run `npm install wrangler`", { cause });
-  });
+  const { unstable_DevEnv: DevEnv } = await importWrangler();
 
   // What wrangler's stable test harness is made of, which however takes no port.
   const environment = new DevEnv();
@@ -67,6 +65,38 @@ export async function startWorker(
     await environment.teardown();
     throw error;
   }
+}
+
+/** Puts the files of a model into the bucket that the project's Worker has on this computer. */
+export async function fillLocalBucket({
+  directory,
+  modelFolder,
+  manifest,
+}: WorkerProject): Promise<void> {
+  const { getPlatformProxy } = await importWrangler();
+  const { env, dispose } = await getPlatformProxy<{ WEIGHTS: LocalBucket }>({
+    configPath: join(directory, "wrangler.jsonc"),
+    persist: { path: join(directory, ".wrangler/state/v3") },
+  });
+  try {
+    for (const file of modelFiles(manifest)) {
+      await env.WEIGHTS.put(`model/${file}`, await readFile(join(modelFolder, file)));
+    }
+  } finally {
+    await dispose();
+  }
+}
+
+interface LocalBucket {
+  put(key: string, value: Uint8Array): Promise<unknown>;
+}
+
+function importWrangler(): Promise<typeof import("wrangler")> {
+  process.env["CLOUDFLARE_CF_FETCH_ENABLED"] ??= "false";
+  process.env["WRANGLER_SEND_METRICS"] ??= "false";
+  return import("wrangler").catch((cause: unknown) => {
+    throw new Error("running a Worker needs wrangler; run `npm install wrangler`", { cause });
+  });
 }
 
 async function expectFree(port: number): Promise<void> {
