@@ -10,14 +10,19 @@ import { SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
 const ENTRIES: Readonly<Record<string, string>> = {
   "simcse-edge": "src/node/index.ts",
   "simcse-edge/edge": "src/edge.ts",
+  "simcse-edge/train": "src/train/index.ts",
+  "simcse-edge/evaluate": "src/evaluate/index.ts",
   "simcse-edge/wasm/edge.wasm": "build/edge.wasm",
 };
+
+const PAIRS = "5\ta cat\ta kitten\n3\ta cat\ta dog\n0\ta cat\ta stock\n";
 
 const directory = mkdtempSync(join(tmpdir(), "simcse-docs-"));
 beforeAll(async () => {
   await writeTinyModel(join(directory, "models/my-model"), "int8");
   await writeTinyModel(join(directory, "models/f32"), "f32");
   writeFileSync(join(directory, "corpus.txt"), `${SENTENCES.join("\n")}\n`);
+  writeFileSync(join(directory, "pairs.tsv"), PAIRS);
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 
@@ -32,6 +37,15 @@ const examples = Array.from(
   .filter(({ code }) => code !== "");
 
 describe("docs/api.md", () => {
+  it.each(Object.entries(ENTRIES).filter(([, file]) => file.endsWith(".ts")))(
+    "names every export of %s",
+    async (_, file) => {
+      const entry = (await import(new URL(`../../${file}`, import.meta.url).href)) as object;
+      const text = readFileSync("docs/api.md", "utf8");
+      expect(Object.keys(entry).filter((name) => !text.includes(`\`${name}\``))).toEqual([]);
+    },
+  );
+
   it("has examples", () => {
     expect(examples.length).toBeGreaterThan(8);
   });

@@ -71,6 +71,10 @@ it("installs with six packages, none of them native, and runs the examples of RE
   await writeTinyModel(join(directory, "models/my-model"), "int8");
   await writeTinyModel(join(directory, "models/f32"), "f32");
   writeFileSync(join(directory, "corpus.txt"), `${SENTENCES.join("\n")}\n`);
+  writeFileSync(
+    join(directory, "pairs.tsv"),
+    "5\ta cat\ta kitten\n3\ta cat\ta dog\n0\ta cat\ta stock\n",
+  );
   // The README's example works on what `npm start` leaves behind.
   await writeTinyModel(join(directory, "runs/start/int8"), "int8");
   writeFileSync(join(directory, "runs/start/corpus.txt"), `${SENTENCES.join("\n")}\n`);
