@@ -26,6 +26,8 @@ export interface SafetensorsTensor {
   readonly shape: readonly number[];
   /** Little-endian elements, row by row. */
   readonly data: Uint8Array;
+  /** Fills `target` with bytes of `data` from `from` on, where reading all of it would cost memory. */
+  copyTo?(target: Uint8Array, from: number): void;
 }
 
 export interface Safetensors {
@@ -254,6 +256,37 @@ export function toFloat32(tensor: SafetensorsTensor, name = "tensor"): Float32Ar
       return Float32Array.from(new Uint16Array(buffer), halfToNumber);
     default:
       throw new FormatError(`${name}: expected F64, F32, F16 or BF16, found ${tensor.dtype}`);
+  }
+}
+
+/** Elements that are converted at a time. */
+const CHUNK = 2 ** 20;
+
+/**
+ * Fills `target` with the elements of a tensor of floats from the `from`-th on, without a copy of all of them.
+ * @throws as `toFloat32`
+ */
+export function copyFloat32(
+  tensor: SafetensorsTensor,
+  target: Float32Array,
+  from: number,
+  name = "tensor",
+): void {
+  const { dtype } = tensor;
+  const size = ELEMENT_BYTES[dtype];
+  const copy = (bytes: Uint8Array, begin: number): Uint8Array => {
+    if (tensor.copyTo) tensor.copyTo(bytes, begin);
+    else bytes.set(tensor.data.subarray(begin, begin + bytes.length));
+    return bytes;
+  };
+  if (dtype === "F32") {
+    copy(new Uint8Array(target.buffer, target.byteOffset, target.byteLength), size * from);
+    return;
+  }
+  for (let at = 0; at < target.length; at += CHUNK) {
+    const count = Math.min(CHUNK, target.length - at);
+    const data = copy(new Uint8Array(size * count), size * (from + at));
+    target.set(toFloat32({ dtype, shape: [count], data }, name), at);
   }
 }
 

@@ -3,7 +3,9 @@ import { sha256Hex } from "./checksum.ts";
 /** Bytes that are read part by part: of memory, or of a file (`src/node/file-source.ts`), which is never whole in memory. */
 export interface Source {
   readonly length: number;
-  /** The bytes [begin, end). */
+  /** Fills `target` with the bytes from `offset` on. */
+  read(target: Uint8Array, offset: number): Promise<void>;
+  /** The bytes [begin, end), hashed while they are read. */
   part(begin: number, end: number): Part;
 }
 
@@ -17,30 +19,33 @@ export interface Part {
 
 /** Bytes in memory. */
 export function memorySource(bytes: Uint8Array): Source {
+  const read = (target: Uint8Array, offset: number): Promise<void> => {
+    target.set(bytes.subarray(offset, offset + target.length));
+    return Promise.resolve();
+  };
   return {
     length: bytes.length,
+    read,
     part: (begin, end) => {
-      const part = bytes.subarray(begin, end);
-      let at = 0;
+      let at = begin;
       return {
         read: (target) => {
-          target.set(part.subarray(at, at + target.length));
           at += target.length;
-          return Promise.resolve();
+          return read(target, at - target.length);
         },
-        sha256: () => sha256Hex(part as Uint8Array<ArrayBuffer>),
+        sha256: () => sha256Hex(bytes.subarray(begin, end) as Uint8Array<ArrayBuffer>),
       };
     },
   };
 }
 
-/** All of a part, where it is small. */
-export async function readPart(
+/** The bytes [begin, end) in an array of their own. */
+export async function readBytes(
   source: Source,
   begin: number,
   end: number,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = new Uint8Array(end - begin);
-  await source.part(begin, end).read(bytes);
+  await source.read(bytes, begin);
   return bytes;
 }

@@ -45,11 +45,16 @@ export function allocateEncoders(
   { ranks = 1, shared = false }: { ranks?: number; shared?: boolean } = {},
 ): WebAssembly.Memory {
   const plan = planEncoders(config, ranks);
-  const { pages } = plan.arena;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
+  const memory = memoryOf(plan, shared);
   loadWeights(memory.buffer, plan.model.named, tensors, file);
   packEncoders(module, memory, plan);
   return memory;
+}
+
+/** A memory of exactly the size of a plan. */
+export function memoryOf({ arena }: EncoderPlan, shared: boolean): WebAssembly.Memory {
+  const { pages } = arena;
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
 }
 
 /** Packs the weights of a memory, once they are all there. */

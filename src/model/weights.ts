@@ -1,5 +1,5 @@
 import { FormatError } from "../errors.ts";
-import { type SafetensorsTensor, toFloat32 } from "../files/safetensors.ts";
+import { copyFloat32, type SafetensorsTensor, toFloat32 } from "../files/safetensors.ts";
 import { size, type Tensor } from "../runtime/arena.ts";
 import type { ModelConfig } from "./config.ts";
 
@@ -93,12 +93,13 @@ export function loadWeights(
       );
     }
     if (dtype === "F32") {
-      const values = toFloat32(stored, `${name} in ${file}`);
       const loaded = new Float32Array(buffer, ptr, size(shape));
-      loaded.set(values.subarray(longer ? ROBERTA_UNUSED * cols! : 0));
+      copyFloat32(stored, loaded, longer ? ROBERTA_UNUSED * cols! : 0, `${name} in ${file}`);
       checkFinite(loaded, name, file);
     } else if (stored.dtype === dtype) {
-      new Uint8Array(buffer, ptr, stored.data.length).set(stored.data);
+      const bytes = new Uint8Array(buffer, ptr, size(shape) * (dtype === "I8" ? 1 : 4));
+      if (stored.copyTo) stored.copyTo(bytes, 0);
+      else bytes.set(stored.data);
       if (dtype === "I32") checkRows(new Int32Array(buffer, ptr, size(shape)), named, name, file);
     } else {
       throw new FormatError(`${name}: expected ${dtype}, found ${stored.dtype} in ${file}`);

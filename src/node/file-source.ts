@@ -1,4 +1,4 @@
-import { createHash } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { type FileHandle, open } from "node:fs/promises";
 import { FormatError } from "../errors.ts";
 import type { Part, Source } from "../files/source.ts";
@@ -34,36 +34,38 @@ export class FileSource implements Source {
     throw unreadable(undefined, path, what);
   }
 
-  part(begin: number, end: number): Part {
-    const hash = createHash("sha256");
-    let at = begin;
-    return {
-      read: async (target) => {
-        if (at + target.length > end) throw new Error(`internal: read past byte ${end}`);
-        await this.#fill(target, at);
-        hash.update(target);
-        at += target.length;
-      },
-      sha256: () => Promise.resolve(hash.digest("hex")),
-    };
-  }
-
-  async #fill(target: Uint8Array, from: number): Promise<void> {
+  async read(target: Uint8Array, offset: number): Promise<void> {
     let done = 0;
     while (done < target.length) {
       const { bytesRead } = await this.#handle.read(
         target,
         done,
         target.length - done,
-        from + done,
+        offset + done,
       );
       if (bytesRead === 0) {
         throw new FormatError(
-          `${this.path}: expected ${this.length} bytes, found ${from + done}; was it cut while it was read?`,
+          `${this.path}: expected ${this.length} bytes, found ${offset + done}; was it cut while it was read?`,
         );
       }
       done += bytesRead;
     }
+  }
+
+  part(begin: number, end: number): Part {
+    let at = begin;
+    let hash: Hash | undefined;
+    const started = async (): Promise<Hash> =>
+      (hash ??= (await import("node:crypto")).createHash("sha256"));
+    return {
+      read: async (target) => {
+        if (at + target.length > end) throw new Error(`internal: read past byte ${end}`);
+        await this.read(target, at);
+        (await started()).update(target);
+        at += target.length;
+      },
+      sha256: async () => (await started()).digest("hex"),
+    };
   }
 
   close(): Promise<void> {
@@ -73,4 +75,17 @@ export class FileSource implements Source {
   [Symbol.asyncDispose](): Promise<void> {
     return this.close();
   }
+}
+
+/** Bytes that are hashed at a time. */
+const CHUNK = 2 ** 20;
+
+/** Hex SHA-256 of a whole file. */
+export async function sha256OfSource(source: FileSource): Promise<string> {
+  const part = source.part(0, source.length);
+  const chunk = new Uint8Array(Math.min(CHUNK, source.length));
+  for (let at = 0; at < source.length; at += chunk.length) {
+    await part.read(chunk.subarray(0, Math.min(chunk.length, source.length - at)));
+  }
+  return part.sha256();
 }

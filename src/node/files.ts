@@ -1,5 +1,4 @@
 /** Files that are whole or not there: a process may be killed, and a disk may fill up, at any byte. */
-import { randomBytes } from "node:crypto";
 import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { FileError } from "../errors.ts";
@@ -15,7 +14,7 @@ export async function writeFileAtomic(
   path: string,
   contents: Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
 ): Promise<void> {
-  const temporary = `${path}.tmp-${process.pid}-${randomBytes(4).toString("hex")}`;
+  const temporary = `${path}.tmp-${process.pid}-${randomHex()}`;
   const chunks = contents instanceof Uint8Array ? [contents] : contents;
   let bytes = 0;
   try {
@@ -80,6 +79,11 @@ export function unreadable(error: unknown, path: string, what: string): FileErro
         ? "is a folder"
         : `cannot be read (${(error as Error).message})`;
   return new FileError(`${path} ${problem}; expected ${what}`, { cause: error });
+}
+
+/** Eight random digits for a name. Not of node:crypto, which costs a program 4 MB that else may never need it. */
+export function randomHex(): string {
+  return Buffer.from(crypto.getRandomValues(new Uint8Array(4))).toString("hex");
 }
 
 /** Whether there is a file or folder. */

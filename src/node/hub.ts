@@ -5,7 +5,6 @@
  *
  * Of the environment: HF_TOKEN, HF_ENDPOINT, HF_HOME, HF_HUB_CACHE, HF_HUB_OFFLINE, HF_HUB_DOWNLOAD_TIMEOUT (seconds).
  */
-import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { copyFile, mkdir, open, readFile, rename, rm, stat, symlink } from "node:fs/promises";
 import { homedir } from "node:os";
@@ -265,6 +264,7 @@ class Download {
 
 /** SHA-256 as large files have it, or git's SHA-1 of a blob. */
 async function hashOf(path: string, etag: string, size: number): Promise<string> {
+  const { createHash } = await import("node:crypto");
   const hash = createHash(etag.length === 64 ? "sha256" : "sha1");
   if (etag.length === 40) hash.update(`blob ${size}\0`);
   for await (const chunk of createReadStream(path)) hash.update(chunk as Buffer);

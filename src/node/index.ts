@@ -1,5 +1,4 @@
 /** The API in Node: model folders, threads and files. */
-import { createHash } from "node:crypto";
 import { availableParallelism } from "node:os";
 import { type Dtype, DTYPES } from "../model/config.ts";
 import { quantizeModel } from "../quantize/quantize.ts";
@@ -112,6 +111,7 @@ export async function openFlatIndex(file: string): Promise<FlatIndex> {
 
 /** Writes an index to a file, as a whole or not at all. */
 export async function saveIndex(index: TextIndex | FlatIndex, file: string): Promise<void> {
+  const { createHash } = await import("node:crypto");
   const flat = index instanceof TextIndex ? index.index : index;
   await writeFileAtomic(
     file,

@@ -1,8 +1,7 @@
-import { randomBytes } from "node:crypto";
 import { open, readFile, rename, rm, stat, utimes } from "node:fs/promises";
 import { hostname } from "node:os";
 import { setTimeout as wait } from "node:timers/promises";
-import { code, isRunning } from "./files.ts";
+import { code, isRunning, randomHex } from "./files.ts";
 
 /** How often a holder shows that it is alive, and how long one that does not is believed. */
 const BEAT_MS = 5_000;
@@ -14,7 +13,7 @@ const POLL_MS = 200;
  * exists meanwhile. One that a killed process left is removed: at once if it ran on this machine, after half a minute if not.
  */
 export async function withLock<T>(path: string, work: () => Promise<T>): Promise<T> {
-  const owner = `${process.pid} ${hostname()} ${randomBytes(4).toString("hex")}`;
+  const owner = `${process.pid} ${hostname()} ${randomHex()}`;
   while (!(await take(path, owner))) {
     await removeDead(path);
     await wait(POLL_MS);
@@ -54,7 +53,7 @@ async function removeDead(path: string): Promise<void> {
   const gone = host === hostname() && !isRunning(Number(pid));
   if (!gone && Date.now() - mtimeMs < DEAD_MS) return;
   // Others see the same: whoever renames it has removed it, and the rest find nothing, or a new one that is alive.
-  const aside = `${path}.${randomBytes(4).toString("hex")}`;
+  const aside = `${path}.${randomHex()}`;
   if ((await ownerOf(path)) !== owner) return;
   await rename(path, aside).catch(() => undefined);
   await rm(aside, { force: true });

@@ -7,11 +7,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import { sha256Hex } from "../files/checksum.ts";
 import { parseJson } from "../files/json.ts";
-import {
-  parseSafetensors,
-  serializeSafetensors,
-  type SafetensorsTensor,
-} from "../files/safetensors.ts";
+import { serializeSafetensors, type SafetensorsTensor } from "../files/safetensors.ts";
 import { parseTorch } from "../files/torch.ts";
 import { expectObject, type ModelConfig, parseConfig, serializeConfig } from "../model/config.ts";
 import {
@@ -32,7 +28,9 @@ import {
 } from "../tokenizer/vocab.ts";
 import { compileKernels } from "./binaries.ts";
 import { exists, readFileOr, writeFileAtomic } from "./files.ts";
+import { FileSource, sha256OfSource } from "./file-source.ts";
 import { findModel } from "./hub.ts";
+import { openSafetensors } from "./tensor-file.ts";
 
 export interface ModelFolder {
   readonly path: string;
@@ -176,17 +174,14 @@ async function readTokenizer(
 async function readWeights(
   folder: string,
 ): Promise<{ tensors: Map<string, SafetensorsTensor>; file: string }> {
-  const formats = [
-    [
-      "model.safetensors",
-      (bytes: Uint8Array, name: string) => parseSafetensors(bytes, name).tensors,
-    ],
-    ["pytorch_model.bin", parseTorch],
-  ] as const;
   const what = "the weights of a model";
-  for (const [name, parse] of formats) {
+  for (const name of ["model.safetensors", "pytorch_model.bin"]) {
+    const read = async (file: string): Promise<Map<string, SafetensorsTensor>> =>
+      name.endsWith(".bin")
+        ? parseTorch(await readFileOr(file, what), file)
+        : (await openSafetensors(file, what)).tensors;
     const file = join(folder, name);
-    if (await exists(file)) return { tensors: parse(await readFileOr(file, what), file), file };
+    if (await exists(file)) return { tensors: await read(file), file };
     const index = `${file}.index.json`;
     if (!(await exists(index))) continue;
     const { weight_map: map } = expectObject(
@@ -202,14 +197,12 @@ async function readWeights(
           `${index}: expected the name of a file beside it, found ${JSON.stringify(shard)}`,
         );
       }
-      const part = join(folder, shard);
-      for (const [key, tensor] of parse(await readFileOr(part, what), part))
-        tensors.set(key, tensor);
+      for (const [key, tensor] of await read(join(folder, shard))) tensors.set(key, tensor);
     }
     return { tensors, file: index };
   }
   const file = join(folder, "model.safetensors");
-  return { tensors: parseSafetensors(await readFileOr(file, what), file).tensors, file };
+  return { tensors: (await openSafetensors(file, what)).tensors, file };
 }
 
 /** Adds the tensors of modules under their names in our files; a dense module without a bias gets one of zeros. */
@@ -253,9 +246,9 @@ export async function writeModelFolder(
   ];
   await rm(join(path, SUMS), { force: true });
   const sums: Record<string, string> = {};
-  for (const file of files) {
+  // All bytes first: tensors may come from files that are replaced here.
+  for (const [file, bytes] of files.map((each) => [each, bytesOf(each)] as const)) {
     const target = join(path, file.path);
-    const bytes = bytesOf(file);
     sums[file.path] = await sha256Hex(bytes);
     await mkdir(dirname(target), { recursive: true });
     await writeFileAtomic(target, bytes);
@@ -278,7 +271,8 @@ async function checkSums(path: string): Promise<void> {
     if (name !== basename(name) || name.includes("\\")) {
       throw new FormatError(`${file}: expected names of files beside it, found ${name}`);
     }
-    const found = await sha256Hex(await readFileOr(join(path, name), "a file of the package"));
+    await using source = await FileSource.open(join(path, name), "a file of the package");
+    const found = await sha256OfSource(source);
     if (found === expected) continue;
     throw new FormatError(
       `${join(path, name)}: damaged: expected sha256 ${String(expected)}, found ${found}; copy or make the package again`,

@@ -6,7 +6,8 @@
 import { Worker } from "node:worker_threads";
 import type { SafetensorsTensor } from "../files/safetensors.ts";
 import { type ModelConfig, sizesOf } from "../model/config.ts";
-import { allocateEncoders } from "../model/sentence-encoder.ts";
+import { memoryOf, packEncoders, planEncoders } from "../model/sentence-encoder.ts";
+import { loadWeights } from "../model/weights.ts";
 import type { Encoder, TokenIds } from "../simcse.ts";
 import { compileKernels } from "./binaries.ts";
 
@@ -78,15 +79,22 @@ export class EncoderPool implements Encoder {
       throw new RangeError(`threads ${threads}: expected a whole number from 1`);
     }
     const module = await compileKernels("node");
-    const memory = allocateEncoders(module, config, tensors, file, {
-      ranks: threads,
-      shared: true,
-    });
+    const plan = planEncoders(config, threads);
+    const memory = memoryOf(plan, true);
     const workers = Array.from({ length: threads }, (_, rank) => {
       const workerData: PoolRankData = { module, memory, config, rank, ranks: threads };
       return new Worker(ENTRY, { workerData, execArgv: [] }); // flags of this process, as --eval, are not for them
     });
-    return new EncoderPool(config, workers);
+    const pool = new EncoderPool(config, workers);
+    try {
+      // While the threads start: none reads weights before it has a batch.
+      loadWeights(memory.buffer, plan.model.named, tensors, file);
+      packEncoders(module, memory, plan);
+    } catch (error) {
+      await pool.close();
+      throw error;
+    }
+    return pool;
   }
 
   /**

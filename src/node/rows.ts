@@ -10,7 +10,6 @@ import {
   gunzipSync,
   zstdDecompressSync,
 } from "node:zlib";
-import { asyncBufferFromFile, parquetMetadataAsync, parquetReadObjects } from "hyparquet";
 import { FormatError } from "../errors.ts";
 
 export interface Row {
@@ -365,8 +364,9 @@ export async function openParquet(file: string): Promise<{
     maxOutputLength: Math.min(Math.max(size, 1), LARGEST_PAGE),
   });
   try {
-    const source = await asyncBufferFromFile(file);
-    const metadata = await parquetMetadataAsync(source);
+    const parquet = await import("hyparquet"); // most programs never read such a file
+    const source = await parquet.asyncBufferFromFile(file);
+    const metadata = await parquet.parquetMetadataAsync(source);
     const compressors = {
       GZIP: (bytes: Uint8Array, size: number) => gunzipSync(bytes, limit(size)),
       BROTLI: (bytes: Uint8Array, size: number) => brotliDecompressSync(bytes, limit(size)),
@@ -379,7 +379,9 @@ export async function openParquet(file: string): Promise<{
         for (let rowStart = 0; rowStart < total; rowStart += WINDOW) {
           const rowEnd = Math.min(total, rowStart + WINDOW);
           const options = { file: source, metadata, columns: [...columns], compressors };
-          const window = await parquetReadObjects({ ...options, rowStart, rowEnd }).catch(refuse);
+          const window = await parquet
+            .parquetReadObjects({ ...options, rowStart, rowEnd })
+            .catch(refuse);
           if (window.length !== rowEnd - rowStart) {
             refuse(new Error(`rows end at ${rowStart + window.length} of ${total}`));
           }

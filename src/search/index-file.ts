@@ -11,7 +11,7 @@ import {
   type SafetensorsTensor,
   serializeHeader,
 } from "../files/safetensors.ts";
-import { readPart, type Source } from "../files/source.ts";
+import { readBytes, type Source } from "../files/source.ts";
 import type { Item } from "./flat-index.ts";
 import {
   INDEX_PRECISIONS,
@@ -68,8 +68,8 @@ export interface IndexFile {
  */
 export async function openIndexFile(source: Source, file: string): Promise<IndexFile> {
   const { length } = source;
-  const start = headerEnd(await readPart(source, 0, Math.min(8, length)), length, file);
-  const { spans, metadata } = parseSpans(await readPart(source, 0, start), length, file);
+  const start = headerEnd(await readBytes(source, 0, Math.min(8, length)), length, file);
+  const { spans, metadata } = parseSpans(await readBytes(source, 0, start), length, file);
   const { format = "another safetensors file", dimension = "", sha256 } = metadata;
   const precision = INDEX_PRECISIONS.find((name) => name === metadata["precision"]);
   if (format !== FORMAT || precision === undefined) {
@@ -95,7 +95,7 @@ export async function openIndexFile(source: Source, file: string): Promise<Index
       sums[name] = await bytes.sha256();
     }
     const { begin, end } = spans.get("items") ?? refuseItems(file);
-    const json = await readPart(source, begin, end);
+    const json = await readBytes(source, begin, end);
     sums["items"] = await sha256Hex(json);
     const sum = await checksum(sums, precision, dimension);
     if (sum !== sha256) {

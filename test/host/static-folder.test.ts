@@ -88,7 +88,7 @@ describe("static models", () => {
     );
     const target = join(root, "static-int8");
     await writeModelFolder(target, { ...folder, ...int8 });
-    const read = await readModelFolder(target);
+    let read = await readModelFolder(target);
     expect([...read.tensors.keys()].toSorted()).toEqual(["embeddings.codes", "embeddings.scales"]);
     const weightsFile = join(target, "model.safetensors");
     const bytes = readFileSync(weightsFile);
@@ -97,6 +97,9 @@ describe("static models", () => {
     await expect(readModelFolder(target)).rejects.toThrow(
       /model\.safetensors: damaged: expected sha256 [0-9a-f]{64}, found [0-9a-f]{64}/,
     );
+    bytes[bytes.length - 1]! ^= 1;
+    writeFileSync(weightsFile, bytes);
+    read = await readModelFolder(target);
     const ids = [
       [5, 6, 7],
       [9, 1, 12, 39],
