@@ -169,7 +169,7 @@ it("a download that is cut off again and again goes on where it was", async () =
     begins.push(begin);
     const end = begin + Math.ceil(bytes.length / 3);
     if (end >= bytes.length) return false;
-    response.write(bytes.subarray(begin, end), () => setTimeout(() => response.destroy(), 20));
+    response.write(bytes.subarray(begin, end), () => setTimeout(() => response.destroy(), 200));
     return true;
   };
   expect(weightsOf(await findModel("org/name"))).toEqual(weightsOf(source));
