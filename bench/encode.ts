@@ -66,13 +66,13 @@ async function writeModels(
 }
 
 const PIECES = Array.from({ length: VOCAB - 5 }, (_, i) => `piece${i}`);
-const NO_VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ...PIECES].join("\n");
+const NO_VOCAB: string = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ...PIECES].join("\n");
 
 /** What `use` gives of models of random weights, which are gone afterwards. */
-async function* withModels<T>(
+export async function* withModels<T>(
   size: Size,
   use: (folders: Record<Dtype, string>, directory: string) => AsyncGenerator<T>,
-  vocab = NO_VOCAB,
+  vocab: string = NO_VOCAB,
 ): AsyncGenerator<T> {
   const directory = mkdtempSync(join(tmpdir(), "simcse-bench-"));
   try {
@@ -83,7 +83,7 @@ async function* withModels<T>(
 }
 
 /** Paths of onnxruntime-web and its model, if they are there. */
-function peer(size: Size, dtype: Dtype): [module: string, file: string] | undefined {
+export function peer(size: Size, dtype: Dtype): [module: string, file: string] | undefined {
   if (!PEERS) return undefined;
   const model = dtype === "f32" ? `models/${size}/model.onnx` : `onnx-int8/${size}.onnx`;
   const file = join(PEERS, model);
@@ -92,7 +92,7 @@ function peer(size: Size, dtype: Dtype): [module: string, file: string] | undefi
 }
 
 /** Texts a second of every case, in turn, round after round. */
-async function alternate(cases: readonly Case[]): Promise<Table["rows"]> {
+export async function alternate(cases: readonly Case[]): Promise<Table["rows"]> {
   const timed = async (run: Case["run"], seconds: number): Promise<number> => {
     const begun = performance.now();
     let calls = 0;
@@ -172,7 +172,8 @@ function pytorch(size: Size, batch: Batch): Table["rows"][number] {
   );
 }
 
-const sentence = (length: number): number[] => Array.from({ length }, (_, i) => 1000 + 7 * i);
+export const sentence = (length: number): number[] =>
+  Array.from({ length }, (_, i) => 1000 + 7 * i);
 
 /** MiniLM's shape: a sentence of 16 tokens, and 64 of real lengths. */
 const MINILM = {

@@ -13,6 +13,7 @@ import { quantized } from "./quantized.ts";
 import { search } from "./search.ts";
 import { staticStep } from "./static.ts";
 import { step } from "./step.ts";
+import { workerd } from "./workerd.ts";
 
 const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   linear,
@@ -30,6 +31,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   base,
   start,
   stsb,
+  workerd,
 };
 
 /** Names that stand for several. */

@@ -132,12 +132,12 @@ const ROUTES: readonly Route[] = [
   { method: "post", path: "/tokenize", summary: "Token ids and the pieces of text they stand for", request: "TokenizeRequest", answers: { 200: "Pieces" }, errors: "TeiError" },
   { method: "get", path: "/info", summary: "The model and the limits", answers: { 200: "Info" }, errors: "TeiError" },
   { method: "get", path: "/metrics", summary: "Counters in Prometheus' text format", answers: { 200: "text" }, errors: "TeiError" },
-  { method: "post", path: "/search", summary: "The documents, or sentences, nearest to a query", request: "SearchRequest", answers: { 200: "SearchResults" }, errors: "OpenAiError", statuses: [404] },
-  { method: "post", path: "/documents", summary: "Writes documents; one replaces that of the same id. 202: visible soon", request: "DocumentsRequest", answers: { 200: "Written", 202: "Written" }, errors: "OpenAiError", statuses: [404] },
-  { method: "get", path: "/documents", summary: "Documents in the order of their ids", query: ["after", "limit"], answers: { 200: "Documents" }, errors: "OpenAiError", statuses: [400, 404] },
-  { method: "delete", path: "/documents", summary: "Removes documents. 202: gone soon", request: "RemoveRequest", answers: { 202: "Removal", 204: "none" }, errors: "OpenAiError", statuses: [404] },
-  { method: "get", path: "/documents/{id}", summary: "A document", answers: { 200: "Document" }, errors: "OpenAiError", statuses: [404] },
-  { method: "delete", path: "/documents/{id}", summary: "Removes a document. 202: gone soon", answers: { 202: "Removal", 204: "none" }, errors: "OpenAiError", statuses: [404] },
+  { method: "post", path: "/search", summary: "The documents, or sentences, nearest to a query", request: "SearchRequest", answers: { 200: "SearchResults" }, errors: "OpenAiError", statuses: [404, 502] },
+  { method: "post", path: "/documents", summary: "Writes documents; one replaces that of the same id. 202: visible soon", request: "DocumentsRequest", answers: { 200: "Written", 202: "Written" }, errors: "OpenAiError", statuses: [404, 502] },
+  { method: "get", path: "/documents", summary: "Documents in the order of their ids", query: ["after", "limit"], answers: { 200: "Documents" }, errors: "OpenAiError", statuses: [400, 404, 502] },
+  { method: "delete", path: "/documents", summary: "Removes documents. 202: gone soon", request: "RemoveRequest", answers: { 202: "Removal", 204: "none" }, errors: "OpenAiError", statuses: [404, 502] },
+  { method: "get", path: "/documents/{id}", summary: "A document", answers: { 200: "Document" }, errors: "OpenAiError", statuses: [404, 502] },
+  { method: "delete", path: "/documents/{id}", summary: "Removes a document. 202: gone soon", answers: { 202: "Removal", 204: "none" }, errors: "OpenAiError", statuses: [404, 502] },
 ];
 
 /** What fields of requests mean. */
@@ -178,6 +178,7 @@ const MEANINGS: Readonly<Record<number, string>> = {
   422: "a field is not what it should be",
   429: "too many requests",
   500: "an error of the server",
+  502: "the store of documents failed",
   503: "the model cannot be loaded; try again",
 };
 const RETRY = { "retry-after": { description: "seconds", schema: { type: "integer" } } };

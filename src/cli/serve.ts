@@ -7,7 +7,7 @@ import { createApp } from "../../worker/app.ts";
 import type { DocumentStore } from "../../worker/documents/store.ts";
 import type { Service } from "../../worker/service.ts";
 import { type Settings, settingsOf } from "../../worker/settings.ts";
-import type { FetchAsset } from "../../worker/weights.ts";
+import { pageOf } from "../../worker/standalone.ts";
 import { UsageError } from "../errors.ts";
 import { compileKernels } from "../node/binaries.ts";
 import { SimCSE } from "../node/index.ts";
@@ -28,20 +28,7 @@ interface ServeOptions {
 }
 
 const PAGE = new URL("../../worker/public/", import.meta.url);
-const TYPES: Readonly<Record<string, string>> = {
-  html: "text/html; charset=utf-8",
-  js: "text/javascript; charset=utf-8",
-  css: "text/css; charset=utf-8",
-  svg: "image/svg+xml",
-  json: "application/json",
-};
-
-/** Files of the search page, which the app asks for by the paths it knows. */
-const fetchPage: FetchAsset = async (path) => {
-  const name = path === "/" ? "index.html" : path.slice(1);
-  const type = TYPES[name.split(".").at(-1)!]!;
-  return new Response(await readFile(new URL(name, PAGE)), { headers: { "content-type": type } });
-};
+const fetchPage = pageOf(async (path) => new Response(await readFile(new URL(`.${path}`, PAGE))));
 
 /** Names of this computer that no other computer can have. */
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"];
