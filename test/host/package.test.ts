@@ -110,7 +110,10 @@ it("every entry of exports imports, with types; publint and attw find nothing", 
   const { exports } = JSON.parse(readFileSync("package.json", "utf8")) as { exports: object };
   const entries = Object.keys(exports).filter((name) => !/\*|\.json$/.test(name));
   expect(entries.length).toBeGreaterThanOrEqual(5);
-  const specifiers = entries.map((name) => `simcse-edge${name.slice(1)}`);
+  // The Worker imports what only workerd has: the test below checks its types, and runs it.
+  const specifiers = entries
+    .filter((name) => name !== "./worker")
+    .map((name) => `simcse-edge${name.slice(1)}`);
   const lines = specifiers.map((name, i) => `import * as e${i} from "${name}"; void e${i};`);
   writeFileSync(join(directory, "entries.ts"), `${lines.join("\n")}\n`);
   // prettier-ignore
@@ -121,8 +124,7 @@ it("every entry of exports imports, with types; publint and attw find nothing", 
     code: 0,
     out: "",
   });
-  const inNode = specifiers.filter((name) => name !== "simcse-edge/worker"); // workerd runs that one below
-  const script = inNode.map((name) => `await import("${name}");`).join("\n");
+  const script = specifiers.map((name) => `await import("${name}");`).join("\n");
   expect(run(directory, process.execPath, "--input-type=module", "--eval", script)).toEqual({
     code: 0,
     out: "",
