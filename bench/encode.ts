@@ -8,7 +8,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { stripTypeScriptTypes } from "node:module";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { ModelConfig } from "../src/model/config.ts";
+import type { Dtype, ModelConfig } from "../src/model/config.ts";
 import { planParameters } from "../src/model/parameters.ts";
 import { storeWeights } from "../src/model/weights.ts";
 import { compileKernels } from "../src/node/binaries.ts";
@@ -19,17 +19,17 @@ import { Arena } from "../src/runtime/arena.ts";
 import { tokenizerFromVocab } from "../src/tokenizer/vocab.ts";
 import { initializeWeights } from "../src/train/initialize.ts";
 import { figure, type Table } from "./measure.ts";
-import { type Batch, openSession } from "./onnxruntime.ts";
+import { type Batch, installed, openSession, PEERS } from "./onnxruntime.ts";
 import { sentences } from "./step.ts";
 
-const PEERS = process.env["SIMCSE_PEERS"];
 const PYTHON = process.env["SIMCSE_PYTHON"];
 const STSB = process.env["SIMCSE_STSB"];
 const BERT_VOCAB = process.env["SIMCSE_VOCAB"];
 const VOCAB = 30522;
 const SIZES = { minilm: [6, 384, 12], base: [12, 768, 12] } as const;
 type Size = keyof typeof SIZES;
-type Dtype = "f32" | "int8";
+/** Those of which a folder is written; others are made of f32 while it loads. */
+type Written = "f32" | "int8";
 const ROUNDS = 7;
 /** V8 replaces what it compiled first while that runs. */
 const WARM_SECONDS = 1;
@@ -47,7 +47,7 @@ async function writeModels(
   directory: string,
   size: Size,
   vocab: string,
-): Promise<Record<Dtype, string>> {
+): Promise<Record<Written, string>> {
   const [numLayers, hiddenSize, numHeads] = SIZES[size];
   // prettier-ignore
   const encoder = { vocabSize: VOCAB, hiddenSize, numLayers, numHeads, intermediateSize: 4 * hiddenSize, maxPositions: 512, typeVocabSize: 2, layerNormEpsilon: 1e-12, hiddenDropout: 0.1, attentionDropout: 0.1 };
@@ -71,7 +71,7 @@ const NO_VOCAB: string = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ...PIECE
 /** What `use` gives of models of random weights, which are gone afterwards. */
 export async function* withModels<T>(
   size: Size,
-  use: (folders: Record<Dtype, string>, directory: string) => AsyncGenerator<T>,
+  use: (folders: Record<Written, string>, directory: string) => AsyncGenerator<T>,
   vocab: string = NO_VOCAB,
 ): AsyncGenerator<T> {
   const directory = mkdtempSync(join(tmpdir(), "simcse-bench-"));
@@ -84,11 +84,13 @@ export async function* withModels<T>(
 
 /** Paths of onnxruntime-web and its model, if they are there. */
 export function peer(size: Size, dtype: Dtype): [module: string, file: string] | undefined {
-  if (!PEERS) return undefined;
-  const model = dtype === "f32" ? `models/${size}/model.onnx` : `onnx-int8/${size}.onnx`;
-  const file = join(PEERS, model);
-  const module = join(PEERS, "node_modules/onnxruntime-web/dist/ort.node.min.mjs");
-  return existsSync(file) && existsSync(module) ? [module, file] : undefined;
+  const module = installed();
+  if (!PEERS || !module || dtype === "int4") return undefined;
+  const file = join(
+    PEERS,
+    dtype === "f32" ? `models/${size}/model.onnx` : `onnx-int8/${size}.onnx`,
+  );
+  return existsSync(file) ? [module, file] : undefined;
 }
 
 /** Texts a second of every case, in turn, round after round. */
@@ -124,8 +126,8 @@ async function* tables(
 ): AsyncGenerator<Table> {
   yield* withModels(size, async function* (folders) {
     for (const dtype of dtypes) {
-      await using one = await SimCSE.load(folders[dtype], { threads: 1 });
-      await using two = await SimCSE.load(folders[dtype], { threads: 2 });
+      await using one = await SimCSE.load(folders.f32, { threads: 1, dtype });
+      await using two = await SimCSE.load(folders.f32, { threads: 2, dtype });
       const paths = peer(size, dtype);
       const session = paths && (await openSession(...paths));
       for (const [title, batch] of Object.entries(batches)) {
@@ -181,12 +183,8 @@ const MINILM = {
   "64 texts of 6 to 34 tokens": sentences(VOCAB),
 };
 
-export function minilm(): AsyncGenerator<Table> {
-  return tables("minilm", ["f32"], MINILM);
-}
-
-export function minilmInt8(): AsyncGenerator<Table> {
-  return tables("minilm", ["int8"], MINILM);
+export function minilm(dtype: Dtype): AsyncGenerator<Table> {
+  return tables("minilm", [dtype], MINILM);
 }
 
 /** Runs of all of STS-B dev; one takes many seconds. */
@@ -206,7 +204,7 @@ export async function* stsb(): AsyncGenerator<Table> {
   }
   const { pairs } = await readPairs(STSB);
   const texts = pairs.flatMap(({ a, b }) => [a, b]);
-  const measured = async function* ({ f32 }: Record<Dtype, string>): AsyncGenerator<Table> {
+  const measured = async function* ({ f32 }: Record<Written, string>): AsyncGenerator<Table> {
     await using model = await SimCSE.load(f32, { threads: 2 });
     const sorted = texts
       .map((text) => [...model.tokenize(text)])
@@ -252,7 +250,7 @@ export async function* stsb(): AsyncGenerator<Table> {
 
 /** BERT-base's shape: a sentence of 32 tokens. */
 export function base(): AsyncGenerator<Table> {
-  return tables("base", ["f32", "int8"], { "one text of 32 tokens": [sentence(32)] });
+  return tables("base", ["f32", "int8", "int4"], { "one text of 32 tokens": [sentence(32)] });
 }
 
 /**

@@ -6,9 +6,11 @@ import {
   geometricMean,
   giga,
   peakCase,
+  peerRate,
   singleRank,
   type Table,
 } from "./measure.ts";
+import { openLayer } from "./onnx-layer.ts";
 
 /** Inputs and outputs of the layers of MiniLM and of BERT-base. */
 export const SHAPES = [
@@ -21,7 +23,7 @@ export const SHAPES = [
 ] as const;
 
 /** The three products of a linear layer, packing included: y = x Wᵀ, dx = dy W, dW = dyᵀ x; and y of weights packed before. */
-export function* linear(): Generator<Table> {
+export async function* linear(): AsyncGenerator<Table> {
   for (const target of ["node", "portable"] as const) {
     for (const rows of [16, 32, 512, 2048]) {
       const figures: Figure[] = [];
@@ -80,7 +82,11 @@ export function* linear(): Generator<Table> {
           alternate([cases[0]!, prepacked, ...cases.slice(1)]),
         );
         if (figures.length === 0) figures.push(peak!);
-        figures.push(ahead!, ...products);
+        const peer = await peerRate(
+          work,
+          target === "node" ? await openLayer("f32", rows, inputs, outputs) : undefined,
+        );
+        figures.push({ ...ahead!, ...(peer && { peer }) }, ...products);
         shares.push(...products.map(({ median }) => median / peak!.median));
       }
       const mean = geometricMean(shares) * figures[0]!.median;

@@ -3,7 +3,7 @@
  * of a group those of its members; rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
  */
 import { attention } from "./attention.ts";
-import { base, minilm, minilmInt8, start, stsb } from "./encode.ts";
+import { base, minilm, start, stsb } from "./encode.ts";
 import { infonce } from "./infonce.ts";
 import { linear } from "./linear.ts";
 import type { Table } from "./measure.ts";
@@ -26,8 +26,9 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   step,
   static: staticStep,
   search,
-  minilm,
-  "minilm-int8": minilmInt8,
+  minilm: () => minilm("f32"),
+  "minilm-int8": () => minilm("int8"),
+  "minilm-int4": () => minilm("int4"),
   base,
   start,
   stsb,
@@ -38,7 +39,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
 const groups: Record<string, readonly string[]> = {
   gemm: ["linear", "int8", "int4"],
   kernels: ["attention", "pointwise", "infonce", "mlm", "search"],
-  encode: ["minilm", "minilm-int8", "base", "start"],
+  encode: ["minilm", "minilm-int8", "minilm-int4", "base", "start"],
 };
 
 const given = process.argv.slice(2).filter((name) => name !== "--json");
@@ -59,12 +60,13 @@ for (const name of names.size > 0 ? names : Object.keys(benches)) {
 function print({ title, unit, reference, rows }: Table): void {
   const limit = rows.find((row) => row.name === reference)!.median;
   console.log(`\n${title} (${unit})`);
-  console.log(`${"".padEnd(34)}  median     min     max   of ${reference}`);
-  for (const { name, median, min, max } of rows) {
+  const beside = rows.some(({ peer }) => peer !== undefined) ? "   onnxruntime-web" : "";
+  console.log(`${"".padEnd(34)}  median     min     max   of ${reference}${beside}`);
+  for (const { name, median, min, max, peer } of rows) {
     const numbers = [median, min, max].map((value) => value.toFixed(1).padStart(7)).join(" ");
     const spread = max - min > 0.1 * median ? "  spread over 10 %" : "";
     console.log(
-      `${name.padEnd(34)} ${numbers}   ${((100 * median) / limit).toFixed(0).padStart(5)} %${spread}`,
+      `${name.padEnd(34)} ${numbers}   ${((100 * median) / limit).toFixed(0).padStart(5)} %${beside && (peer?.toFixed(1) ?? "").padStart(18)}${spread}`,
     );
   }
 }

@@ -17,6 +17,8 @@ export interface Figure {
   readonly median: number;
   readonly min: number;
   readonly max: number;
+  /** The median of a peer's rounds, which follow ours. */
+  readonly peer?: number;
 }
 
 /** One table of figures; `reference` names the row that the others are shares of. */
@@ -60,6 +62,26 @@ export function alternate(cases: readonly Case[]): Figure[] {
     const sorted = rates[i]!.toSorted((a, b) => a - b);
     return { name, median: sorted[ROUNDS >> 1]!, min: sorted[0]!, max: sorted.at(-1)! };
   });
+}
+
+/** The median rate of a peer, whose calls are asynchronous; undefined where it is not installed. */
+export async function peerRate(
+  work: number,
+  run: (() => Promise<void>) | undefined,
+): Promise<number | undefined> {
+  if (!run) return undefined;
+  await run();
+  const rates: number[] = [];
+  for (let round = 0; round < ROUNDS; round++) {
+    const begun = performance.now();
+    let calls = 0;
+    do {
+      await run();
+      calls++;
+    } while (performance.now() - begun < ROUND_SECONDS * 1000);
+    rates.push((work * calls) / ((performance.now() - begun) / 1000));
+  }
+  return figure("", rates).median / 1e9;
 }
 
 /** Figures in units of 10⁹. */

@@ -1,10 +1,15 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
 import { pathToFileURL } from "node:url";
 
 /** What we call of onnxruntime-web, which is not installed with this project. */
 interface OnnxRuntime {
   readonly env: { readonly wasm: { numThreads: number } };
-  readonly Tensor: new (type: "int64", data: BigInt64Array, dims: readonly number[]) => Tensor;
+  readonly Tensor: new (
+    type: "int64" | "float32",
+    data: BigInt64Array | Float32Array,
+    dims: readonly number[],
+  ) => Tensor;
   readonly InferenceSession: {
     create(model: Uint8Array, options: object): Promise<Session>;
   };
@@ -17,8 +22,35 @@ interface Session {
 }
 export type Batch = readonly (readonly number[])[];
 
+/** The folder that `SIMCSE_PEERS` names. */
+export const PEERS: string | undefined = process.env["SIMCSE_PEERS"];
+
+/** The module of onnxruntime-web in it, if it is there. */
+export function installed(): string | undefined {
+  const module = PEERS && join(PEERS, "node_modules/onnxruntime-web/dist/ort.node.min.mjs");
+  return module && existsSync(module) ? module : undefined;
+}
+
 /** Threads of this process: its first model settles them. */
 let settled: number | undefined;
+
+/** A model of so many threads, the same in all of a process. */
+export async function open(
+  module: string,
+  model: Uint8Array,
+  threads: number,
+): Promise<{ ort: OnnxRuntime; session: Session }> {
+  settled ??= threads;
+  if (threads !== settled) {
+    throw new Error(
+      `onnxruntime-web has ${settled} threads in this process, ${threads} are asked for; name one bench at a time`,
+    );
+  }
+  const ort = (await import(pathToFileURL(module).href)) as OnnxRuntime;
+  ort.env.wasm.numThreads = threads;
+  const session = await ort.InferenceSession.create(model, { executionProviders: ["wasm"] });
+  return { ort, session };
+}
 
 /**
  * A model of onnxruntime-web, of its `module` and an ONNX `file` on `threads`. What it gives runs a batch, padded to its
@@ -30,17 +62,7 @@ export async function openSession(
   file: string,
   threads = 1,
 ): Promise<(batch: Batch) => Promise<void>> {
-  settled ??= threads;
-  if (threads !== settled) {
-    throw new Error(
-      `onnxruntime-web has ${settled} threads in this process, ${threads} are asked for; name one bench at a time`,
-    );
-  }
-  const ort = (await import(pathToFileURL(module).href)) as OnnxRuntime;
-  ort.env.wasm.numThreads = threads;
-  const session = await ort.InferenceSession.create(readFileSync(file), {
-    executionProviders: ["wasm"],
-  });
+  const { ort, session } = await open(module, readFileSync(file), threads);
   const feeds = new Map<Batch, Record<string, Tensor>>();
   const feedOf = (batch: Batch): Record<string, Tensor> => {
     const longest = Math.max(...batch.map(({ length }) => length));

@@ -5,15 +5,25 @@ import {
   quantizedWeight,
 } from "../src/runtime/scratch.ts";
 import { SHAPES } from "./linear.ts";
-import { alternate, type Case, giga, peakCase, singleRank, type Table } from "./measure.ts";
+import {
+  alternate,
+  type Case,
+  giga,
+  peakCase,
+  peerRate,
+  singleRank,
+  type Table,
+} from "./measure.ts";
+import { openLayer } from "./onnx-layer.ts";
 
 /**
  * Quantised linear layers against the peak of f32: the product with bias of quantised activations, the same with
  * quantising them, and with GELU and quantising its result, as the layer before a second one does.
  */
-export function* quantized(bits: Bits): Generator<Table> {
+export async function* quantized(bits: Bits): AsyncGenerator<Table> {
   for (const rows of [16, 32, 512, 2048]) {
     const cases: Case[] = [peakCase("node")];
+    const peers = new Map<string, number | undefined>();
     for (const [inputs, outputs] of SHAPES) {
       const sizes = quantizedWeight(bits, outputs, inputs);
       const { k, t } = singleRank("node", (arena) => ({
@@ -37,6 +47,8 @@ export function* quantized(bits: Bits): Generator<Table> {
       const work = 2 * rows * inputs * outputs;
       const shape = `${inputs} x ${outputs}`;
       cases.push({ name: shape, work, run: product });
+      const layer = await openLayer(`int${bits}`, rows, inputs, outputs);
+      peers.set(`${shape}, quantising x`, await peerRate(work, layer));
       cases.push({
         name: `${shape}, quantising x`,
         work,
@@ -53,7 +65,10 @@ export function* quantized(bits: Bits): Generator<Table> {
       title: `int${bits} linear, ${rows} rows`,
       unit: "GOP/s",
       reference: "peak",
-      rows: giga(alternate(cases)),
+      rows: giga(alternate(cases)).map((row) => {
+        const peer = peers.get(row.name);
+        return peer === undefined ? row : { ...row, peer };
+      }),
     };
   }
 }

@@ -248,27 +248,30 @@ describe.each(TARGETS)("%s: adamWRows", (target) => {
   });
 });
 
+const cleared: Program<"table"> = (m) => {
+  const table = m.input(uniform(1, 60), 5, 12);
+  m.k.zeroRows(table.ptr, m.ints([1, 4]).ptr, 2, 12);
+  return { table };
+};
+
+const moved =
+  (count: number): Program<"average"> =>
+  (m) => {
+    const average = m.input(uniform(1, count), count);
+    m.k.moveAverage(average.ptr, m.input(uniform(2, count), count).ptr, count, 0.125);
+    return { average };
+  };
+
 describe.each(TARGETS)("%s: zeroRows, moveAverage", (target) => {
   it("clears the touched rows alone", () => {
-    const values = uniform(1, 60);
-    const { table } = run(target, (m) => {
-      const cleared = m.input(values, 5, 12);
-      m.k.zeroRows(cleared.ptr, m.ints([1, 4]).ptr, 2, 12);
-      return { table: cleared };
-    });
-    const want = values.map((v, i) => ([1, 4].includes(Math.floor(i / 12)) ? 0 : v));
-    expect([...table.values]).toEqual([...want]);
+    const want = uniform(1, 60).map((v, i) => ([1, 4].includes(Math.floor(i / 12)) ? 0 : v));
+    expect([...run(target, cleared).table.values]).toEqual([...want]);
   });
 
   it.each(COUNTS)("moves the average by its share, count %d", (count) => {
     const [old, weight] = [uniform(1, count), uniform(2, count)];
-    const { average } = run(target, (m) => {
-      const moved = m.input(old, count);
-      m.k.moveAverage(moved.ptr, m.input(weight, count).ptr, count, 0.125);
-      return { average: moved };
-    });
-    const want = Float64Array.from(old, (v, i) => v + (weight[i]! - v) * 0.125);
-    expectClose({ average }, { average: want }, { absolute: 2e-7 });
+    const average = Float64Array.from(old, (v, i) => v + (weight[i]! - v) * 0.125);
+    expectClose(run(target, moved(count)), { average }, { absolute: 2e-7 });
   });
 });
 
@@ -278,7 +281,9 @@ describe("node: AdamW by a team", () => {
     const programs = cases.map((c) => [`adamWStep${c.name}`, program(c)] as const);
     await expectTeamInvariance({
       ...Object.fromEntries(programs),
+      ...Object.fromEntries(COUNTS.map((count) => [`moveAverage ${count}`, moved(count)])),
       rows: tableProgram(20, 12, false),
+      cleared,
     });
   });
 });

@@ -156,6 +156,30 @@ describe.each(TARGETS)("%s: dropout of picked rows", (target) => {
   });
 });
 
+/** Rows [first, 65) of a matrix, as a chunk of a batch draws them. */
+const chunk =
+  (first: number): Program<"y" | "dx"> =>
+  (m) => {
+    const { rate, seed, step, site } = BITS;
+    const [rows, cols] = [65 - first, 68];
+    const ones = m.input(new Float32Array(rows * cols).fill(1), rows, cols).ptr;
+    const y = m.output(rows, cols);
+    const dx = m.output(rows, cols);
+    m.k.dropoutOrigin(first);
+    m.k.dropoutForward(y.ptr, ones, 0, 0, rows, cols, rate, seed, step, site);
+    m.k.dropoutBackward(dx.ptr, ones, 0, rows, cols, rate, seed, step, site);
+    m.k.dropoutOrigin(0);
+    return { y, dx };
+  };
+
+describe.each(TARGETS)("%s: dropoutOrigin", (target) => {
+  it.each([0, 1, 40, 65])("draws the bits that rows have in their batch, from row %d", (first) => {
+    const { y } = run(target, forward(shape(65, 68), "plain", new Float32Array(65 * 68).fill(1)));
+    const expected = rowsOf(y, first, 65);
+    expectSameBits(run(target, chunk(first)), { y: expected, dx: expected }, `from row ${first}`);
+  });
+});
+
 describe("node: dropout by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     const programs = [0, 1, 2, 3, 64, 65].flatMap(
@@ -165,6 +189,10 @@ describe("node: dropout by a team", () => {
           [`dropoutBackward ${rows}`, backward(shape(rows, 36), true)],
         ] as const,
     );
-    await expectTeamInvariance({ ...Object.fromEntries(programs), picked: picked(BITS) });
+    await expectTeamInvariance({
+      ...Object.fromEntries(programs),
+      picked: picked(BITS),
+      chunk: chunk(40),
+    });
   });
 });

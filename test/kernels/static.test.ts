@@ -77,6 +77,23 @@ describe.each(TARGETS)("%s: a static model in training", (target) => {
   });
 });
 
+describe.each(TARGETS)("%s: the mean of a static model", (target) => {
+  it("of one token is its row times its weight, and ignores the order of tokens", () => {
+    const alone = shape([1, 1, 1], 12);
+    const { table, weights } = valuesOf(alone);
+    const { y } = run(target, program(alone));
+    Array.from(alone.tokenIds).forEach((id, i) => {
+      const row = table.slice(alone.rows[id]! * 12, (alone.rows[id]! + 1) * 12);
+      const found = { y: { shape: [12], values: y.values.slice(i * 12, (i + 1) * 12) } };
+      expectClose(found, { y: row.map((v) => v * weights[id]!) }, { absolute: 1e-7 });
+    });
+    const c = shape([9], 12);
+    const turned = { ...c, tokenIds: Array.from(c.tokenIds).toReversed() };
+    const forwards = run(target, program(c)).y.values;
+    expectClose({ y: run(target, program(turned)).y }, { y: forwards }, { absolute: 1e-6 });
+  });
+});
+
 describe("node: a static model in training, by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     await expectTeamInvariance(Object.fromEntries(CASES.map((c) => [c.name, program(c)])));
