@@ -36,7 +36,7 @@ function scoreStride(length: usize): usize {
  * Returns keepScale / Σ exp(S - max S) at `inverse`, and log Σ exp S at `logSumExp` unless that is 0. Dividing is left to
  * the rows of O, which are shorter.
  */
-function softmaxRow<Rounding>(
+export function softmaxRow<Rounding>(
   row: usize,
   length: usize,
   inverse: usize,

@@ -1,8 +1,9 @@
 /**
- * The limits that kernels are measured against: the tiles' multiply-adds alone, on registers, and reading alone. Only the
- * benchmarks compile it, with and without relaxed SIMD. Operands are arguments: constants would be rebuilt at every turn.
+ * The limits that kernels are measured against: the tiles' multiply-adds alone, on registers, and reading alone; and the softmax
+ * inside attention, alone. Only the benchmarks compile it, with and without relaxed SIMD. Operands are arguments: constants would be rebuilt at every turn.
  */
-import { FUSED, fma } from "./simd";
+import { softmaxRow } from "./attention";
+import { FUSED, Fused, fma } from "./simd";
 
 /** `turns` times twelve (unfused: ten) multiply-adds of four lanes, as many as the tile has accumulators. */
 export function peak(turns: i32, x: f32, y: f32): f32 {
@@ -56,4 +57,10 @@ export function read(bytes: usize): f32 {
     s3 = f32x4.add(s3, v128.load(at, 48));
   }
   return f32x4.extract_lane(f32x4.add(f32x4.add(s0, s1), f32x4.add(s2, s3)), 0);
+}
+
+/** The softmax of rows of scores at x [rows, cols], up to its division, which attention leaves to its outputs; cols % 8 == 0. */
+export function softmax(x: usize, inverse: usize, rows: usize, cols: usize): void {
+  for (let row: usize = 0; row < rows; row++)
+    softmaxRow<Fused>(x + ((row * cols) << 2), cols, inverse, 0, 0, 0, 0, 0, 0);
 }

@@ -1,6 +1,6 @@
 import { spawnSync } from "node:child_process";
 import { mkdirSync, readFileSync } from "node:fs";
-import { Arena } from "../src/runtime/arena.ts";
+import { Arena, ARENA_BASE } from "../src/runtime/arena.ts";
 import { instantiate } from "../src/runtime/instantiate.ts";
 import type { Kernels } from "../src/runtime/kernels.ts";
 
@@ -150,4 +150,17 @@ export function readCase(bytes: number): Case {
   memory.grow(Math.ceil(bytes / 65536));
   new Uint8Array(memory.buffer).fill(1); // pages that nobody wrote are all the same one
   return { name: "read", work: bytes, run: () => void read(bytes) };
+}
+
+/** The softmax of rows of scores, in place. */
+export function softmaxCase(rows: number, cols: number): Case {
+  const { memory, softmax } = limits("node") as {
+    memory: WebAssembly.Memory;
+    softmax: (x: number, inverse: number, rows: number, cols: number) => void;
+  };
+  const bytes = 4 * rows * cols;
+  memory.grow(Math.ceil(bytes / 65536) + 1);
+  const base = ARENA_BASE;
+  const run = (): void => softmax(base + 64, base, rows, cols);
+  return { name: "softmax", work: 2 * bytes, run };
 }

@@ -1,4 +1,4 @@
-import { alternate, type Case, giga, singleRank, type Table } from "./measure.ts";
+import { alternate, type Case, giga, singleRank, softmaxCase, type Table } from "./measure.ts";
 
 /** Bytes read and written a second, against a copy of the same size: in the second-level cache, and out of all caches. */
 export function pointwise(): Table[] {
@@ -28,6 +28,7 @@ export function pointwise(): Table[] {
       { name: "add", work: 3 * bytes, run: () => k.addForward(t.y, t.x, t.z, count) },
       { name: "layer norm forward", work: 2 * bytes, run: () => k.layerNormForward(t.y, t.mean, t.rstd, t.x, t.gamma, t.beta, n, cols, 1e-12) },
       { name: "layer norm backward", work: 3 * bytes, run: () => k.layerNormBackward(t.y, t.gamma, t.beta, t.z, t.x, t.gamma, t.mean, t.rstd, n, cols) },
+      softmaxCase(n, cols),
       { name: "gelu forward", work: 2 * bytes, run: () => k.geluForward(t.y, t.x, count, 0) },
       { name: "gelu backward", work: 3 * bytes, run: () => k.geluBackward(t.y, t.z, t.x, count, 0) },
       { name: "dropout and residual", work: 3 * bytes, run: () => k.dropoutForward(t.y, t.x, t.z, 0, n, cols, 0.1, 1, 1, 1) },
