@@ -13,13 +13,15 @@
  * is never shared out among ranks.
  */
 import { geluRows } from "./activation";
-import { KC, kBlock, pack, packSixes } from "./pack";
+import { KC, kBlock, pack, packAlone, packSixes } from "./pack";
 import { barrier, begin, end, rankOf, teamSize } from "./team";
 import { NR, readsRows, tallest, tile, tileHeight } from "./tile";
 
 const MC: usize = 96; // rows of an A block: whole tiles of six
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
+const STRIP: usize = 4 * NR; // columns of B that few rows meet at a time
+export const FEW_ROWS: usize = 32;
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
 export const RANK_SCRATCH: usize = (MC + 4) * KC * 4 + 6 * NR * 4;
@@ -269,6 +271,60 @@ export function multiplyTogether<Rounding>(
       0,
       panels,
       own,
+    );
+  }
+  barrier();
+}
+
+/**
+ * The same where rows are few, FEW_ROWS at most, of a B that is not packed yet: each rank packs four panels of its own and multiplies
+ * by them while they lie in L2, then the next four. Packed as a whole, B would go out to memory and come back to be read once.
+ */
+export function multiplyStrips<Rounding>(
+  c: usize,
+  cStride: usize,
+  a: usize,
+  aStride: usize,
+  b: usize,
+  bStride: usize,
+  transposed: bool,
+  rows: usize,
+  k: usize,
+  cols: usize,
+  bias: usize,
+  accumulate: bool,
+  residual: usize,
+  active: usize,
+  form: usize,
+  packed: usize,
+  scratch: usize,
+): void {
+  const panels = (cols + NR - 1) / NR;
+  const last = min(end(panels) * NR, cols);
+  const strip = packed + ((begin(panels) * NR * k) << 2);
+  for (let j = begin(panels) * NR; j < last; j += STRIP) {
+    const width = min(STRIP, last - j);
+    const at = j << 2;
+    packAlone(strip, transposed ? b + j * bStride : b + at, bStride, k, width, transposed);
+    multiplyPacked<Rounding>(
+      c + at,
+      cStride,
+      a,
+      aStride,
+      false,
+      strip,
+      k,
+      width,
+      bias ? bias + at : 0,
+      accumulate,
+      residual ? residual + at : 0,
+      active ? active + at : 0,
+      form,
+      0,
+      rows,
+      0,
+      (width + NR - 1) / NR,
+      scratch + rankOf() * RANK_SCRATCH,
     );
   }
   barrier();

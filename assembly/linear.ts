@@ -8,7 +8,7 @@
  *   form: of GELU, as in `activation.ts`
  *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
  */
-import { multiplyTogether } from "./gemm";
+import { FEW_ROWS, multiplyStrips, multiplyTogether } from "./gemm";
 import { packedBytes, packTogether } from "./pack";
 import { Fused } from "./simd";
 import { barrier, begin, end } from "./team";
@@ -31,20 +31,16 @@ export function linearForward(
   form: usize,
   scratch: usize,
 ): void {
+  const own = scratch + packedBytes(inputs, outputs);
+  if (rows <= FEW_ROWS) {
+    assertShape(inputs, outputs);
+    // prettier-ignore
+    multiplyStrips<Fused>(y, outputs << 2, x, inputs << 2, weight, inputs << 2, true, rows, inputs, outputs, bias, false, residual, active, form, scratch, own);
+    return;
+  }
   packLinear(scratch, weight, inputs, outputs);
-  linearPackedForward(
-    y,
-    active,
-    x,
-    scratch,
-    bias,
-    residual,
-    rows,
-    inputs,
-    outputs,
-    form,
-    scratch + packedBytes(inputs, outputs),
-  );
+  // prettier-ignore
+  linearPackedForward(y, active, x, scratch, bias, residual, rows, inputs, outputs, form, own);
 }
 
 /** Packs W once for many products: `packedBytes(inputs, outputs)`, in the order the tiles read it. */
@@ -99,8 +95,13 @@ export function linearBackwardInput(
   scratch: usize,
 ): void {
   assertShape(inputs, outputs);
-  packTogether(scratch, weight, inputs << 2, outputs, inputs, false);
   const own = scratch + packedBytes(outputs, inputs);
+  if (rows <= FEW_ROWS) {
+    // prettier-ignore
+    multiplyStrips<Fused>(dx, inputs << 2, dy, outputs << 2, weight, inputs << 2, false, rows, outputs, inputs, 0, accumulate != 0, 0, 0, 0, scratch, own);
+    return;
+  }
+  packTogether(scratch, weight, inputs << 2, outputs, inputs, false);
   multiplyTogether<Fused>(
     dx,
     inputs << 2,
