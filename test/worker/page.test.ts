@@ -71,7 +71,7 @@ it("a query shows the nearest sentences, their scores as bars, and the time take
     .evaluateAll((bars) => bars.map((bar) => bar.getBoundingClientRect().width));
   expect(widths[0]).toBeGreaterThan(100);
   expect(widths).toEqual(widths.toSorted((a, b) => b - a));
-  expect(await page.getByRole("status").textContent()).toMatch(
+  expect(await page.locator("#status").textContent()).toMatch(
     /^7 sentences, nearest first, in \d+ ms$/,
   );
   expect(complaints).toEqual([]);
@@ -95,7 +95,7 @@ it("an empty query is an error that says what to do, and removes old results", a
   await search("cat");
   await results().first().waitFor();
   await search("   ");
-  expect(await page.getByRole("status").textContent()).toBe("Type a sentence to search for.");
+  expect(await page.locator("#status").textContent()).toBe("Type a sentence to search for.");
   expect(await results().count()).toBe(0);
   const query = page.getByLabel("Find sentences that mean");
   expect(await query.getAttribute("aria-invalid")).toBe("true");
@@ -109,6 +109,45 @@ it("shows the server's reason when it refuses a query, and recovers", async () =
   await results().first().waitFor();
 });
 
+describe("comparing sentences", () => {
+  const compare = async (...lines: string[]): Promise<void> => {
+    await page.getByLabel("Compare sentences").fill(lines.join("\n"));
+    await page.getByRole("button", { name: "Compare" }).press("Enter");
+  };
+
+  it("shows a table of the cosines of the model's vectors, with headers that are read out", async () => {
+    const texts = [SENTENCES[0]!, SENTENCES[6]!, SENTENCES[2]!];
+    await compare(texts[0]!, "", `  ${texts[1]} `, texts[2]!);
+    const table = page.getByRole("table", { name: "Cosine of each sentence with each" });
+    await table.waitFor();
+    expect(await table.getByRole("columnheader").allTextContents()).toEqual(["1", "2", "3"]);
+    expect(await table.getByRole("rowheader").allTextContents()).toEqual(
+      texts.map((text, i) => `${i + 1}. ${text}`),
+    );
+    const vectors = project.model.encode(texts);
+    const cosines = vectors.flatMap((one) =>
+      vectors.map((other) => one.reduce((sum, x, d) => sum + x * other[d]!, 0).toFixed(2)),
+    );
+    expect(await table.locator(".cosine").allTextContents()).toEqual(cosines);
+    expect(await page.locator("#compare-status").textContent()).toMatch(
+      /^3 sentences compared in \d+ ms$/,
+    );
+    expect(complaints).toEqual([]);
+  });
+
+  it("one sentence is an error that says what to do, and a refusal is shown", async () => {
+    await compare("cat");
+    await page.getByText("Type 2 to 12 sentences, one a line.").waitFor();
+    const field = page.getByLabel("Compare sentences");
+    expect(await field.getAttribute("aria-invalid")).toBe("true");
+    await compare("cat", "cat ".repeat(200));
+    await page.locator("#compare-status").getByText("longer than the model's").waitFor();
+    await compare("cat", "dog");
+    await page.getByRole("table").waitFor();
+    expect(await field.getAttribute("aria-invalid")).toBe("false");
+  });
+});
+
 it("says so when the server cannot be reached", async () => {
   await page.context().setOffline(true);
   await search("cat");
@@ -120,10 +159,21 @@ it("nothing is wider than a telephone, and both colour schemes have readable con
   await page.setViewportSize({ width: 320, height: 640 });
   await search(SENTENCES[6]!);
   await results().first().waitFor();
+  await page.getByLabel("Compare sentences").fill(SENTENCES.join("\n"));
+  await page.getByRole("button", { name: "Compare" }).click();
+  await page.getByRole("table").waitFor();
   expect(await page.evaluate(() => document.documentElement.scrollWidth)).toBe(320);
   for (const colorScheme of ["light", "dark"] as const) {
     await page.emulateMedia({ colorScheme });
-    for (const selector of ["#info", "#status", ".text", ".score", "button"]) {
+    for (const selector of [
+      "#info",
+      "#status",
+      ".text",
+      ".score",
+      "button",
+      "caption",
+      ".cosine",
+    ]) {
       const [text, own, body] = await page
         .locator(selector)
         .first()
@@ -177,7 +227,7 @@ describe("of a server with keys", () => {
       await page.getByText("does not accept this API key").waitFor();
       expect(await field.getAttribute("aria-invalid")).toBe("true");
       await search("cat");
-      await page.getByRole("status").getByText("does not accept this API key").waitFor();
+      await page.locator("#status").getByText("does not accept this API key").waitFor();
     }
     await field.fill(` ${key} `);
     await page.getByRole("button", { name: "Use key" }).click();
@@ -197,8 +247,9 @@ function contrast(one: string, other: string): number {
 }
 
 function luminance(color: string): number {
+  const most = color.startsWith("color(srgb") ? 1 : 255;
   const [r, g, b] = (color.match(/[\d.]+/g) ?? []).map((channel) => {
-    const c = Number(channel) / 255;
+    const c = Number(channel) / most;
     return c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4;
   });
   return 0.2126 * r! + 0.7152 * g! + 0.0722 * b!;

@@ -1,13 +1,21 @@
-/** The search page: one form, one list. Whatever a server sends is shown as text, never as markup. */
+/** The search page: a query and a list, sentences and a table. Whatever a server sends is shown as text, never as markup. */
 const form = document.querySelector("#form");
 const query = document.querySelector("#query");
 const status = document.querySelector("#status");
 const results = document.querySelector("#results");
+const compareForm = document.querySelector("#compare-form");
+const sentences = document.querySelector("#sentences");
+const compareStatus = document.querySelector("#compare-status");
+const matrix = document.querySelector("#matrix");
 const info = document.querySelector("#info");
 const keyForm = document.querySelector("#key-form");
 const keyField = document.querySelector("#key");
 
-let latest = 0;
+/** Most sentences that are compared: a table of more cannot be read. */
+const MOST_COMPARED = 12;
+
+/** How many times each form has been sent: an answer to what is no longer asked is dropped. */
+const turns = { search: 0, compare: 0 };
 
 /** Takes the key of `#key=KEY` out of the address, where it would stay in the history and be copied with it. */
 function takeKey() {
@@ -52,14 +60,20 @@ function element(name, className, text) {
   return node;
 }
 
-function counted(sentences) {
-  return `${sentences.toLocaleString("en")} ${sentences === 1 ? "sentence" : "sentences"}`;
+function counted(number) {
+  return `${number.toLocaleString("en")} ${number === 1 ? "sentence" : "sentences"}`;
 }
 
-function show(message, { error = false } = {}) {
-  status.textContent = message;
-  status.classList.toggle("error", error);
-  query.setAttribute("aria-invalid", String(error));
+/** Says something about the search, or about another form. */
+function show(message, { error = false, place = status, field = query } = {}) {
+  place.textContent = message;
+  place.classList.toggle("error", error);
+  field.setAttribute("aria-invalid", String(error));
+}
+
+function post(path, body) {
+  const headers = { "content-type": "application/json" };
+  return request(path, { method: "POST", headers, body: JSON.stringify(body) });
 }
 
 function resultItem({ text, score }) {
@@ -76,7 +90,7 @@ function resultItem({ text, score }) {
 }
 
 async function search() {
-  const turn = ++latest;
+  const turn = ++turns.search;
   const text = query.value.trim();
   results.replaceChildren();
   if (text === "") {
@@ -87,26 +101,83 @@ async function search() {
   show("Searching …");
   const start = performance.now();
   try {
-    const found = await request("/search", {
-      method: "POST",
-      headers: { "content-type": "application/json" },
-      body: JSON.stringify({ query: text, top_k: 10 }),
-    });
-    if (turn !== latest) return;
+    const found = await post("/search", { query: text, top_k: 10 });
+    if (turn !== turns.search) return;
     const milliseconds = Math.round(performance.now() - start);
     show(`${counted(found.results.length)}, nearest first, in ${milliseconds} ms`);
     results.replaceChildren(...found.results.map(resultItem));
   } catch (error) {
-    if (turn === latest) show(error.message, { error: true });
+    if (turn === turns.search) show(error.message, { error: true });
+  }
+}
+
+/** A table of the cosines of unit vectors, each under and beside its sentence. */
+function matrixOf(texts, vectors) {
+  const table = document.createElement("table");
+  const head = element("tr", "", "");
+  head.append(element("td", "", ""));
+  for (const [i, text] of texts.entries()) {
+    const cell = element("th", "", String(i + 1));
+    cell.scope = "col";
+    cell.title = text;
+    head.append(cell);
+  }
+  table.append(element("caption", "", "Cosine of each sentence with each"), head);
+  for (const [i, text] of texts.entries()) {
+    const row = element("tr", "", "");
+    const name = element("th", "", `${i + 1}. ${text}`);
+    name.scope = "row";
+    row.append(name);
+    for (const other of vectors) {
+      const cosine = vectors[i].reduce((sum, x, d) => sum + x * other[d], 0);
+      const cell = element("td", "cosine", cosine.toFixed(2));
+      cell.style.setProperty("--share", `${100 * Math.min(1, Math.max(0, cosine))}%`);
+      row.append(cell);
+    }
+    table.append(row);
+  }
+  return table;
+}
+
+async function compare() {
+  const turn = ++turns.compare;
+  const tell = (message, error = false) =>
+    show(message, { error, place: compareStatus, field: sentences });
+  const texts = sentences.value
+    .split("\n")
+    .map((line) => line.trim())
+    .filter(Boolean);
+  matrix.hidden = true;
+  if (texts.length < 2 || texts.length > MOST_COMPARED) {
+    tell(`Type 2 to ${MOST_COMPARED} sentences, one a line.`, true);
+    sentences.focus();
+    return;
+  }
+  tell("Comparing …");
+  const start = performance.now();
+  try {
+    const { data } = await post("/v1/embeddings", { input: texts });
+    if (turn !== turns.compare) return;
+    const milliseconds = Math.round(performance.now() - start);
+    tell(`${counted(texts.length)} compared in ${milliseconds} ms`);
+    matrix.replaceChildren(
+      matrixOf(
+        texts,
+        data.map(({ embedding }) => embedding),
+      ),
+    );
+    matrix.hidden = false;
+  } catch (error) {
+    if (turn === turns.compare) tell(error.message, true);
   }
 }
 
 async function describe() {
   try {
-    const { model_id: model, dimension, sentences } = await request("/info");
+    const { model_id: model, dimension, sentences: size } = await request("/info");
     keyField.setAttribute("aria-invalid", "false");
-    info.textContent = `${model} · ${dimension} dimensions · ${counted(sentences)}`;
-    if (sentences > 0) return;
+    info.textContent = `${model} · ${dimension} dimensions · ${counted(size)}`;
+    if (size > 0) return;
     form.hidden = true;
     show("There are no sentences to search here, only the API.");
   } catch (error) {
@@ -117,6 +188,10 @@ async function describe() {
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   void search();
+});
+compareForm.addEventListener("submit", (event) => {
+  event.preventDefault();
+  void compare();
 });
 keyForm.addEventListener("submit", (event) => {
   event.preventDefault();
