@@ -3,6 +3,7 @@ import { UsageError } from "../errors.ts";
 import { onDownload } from "../node/hub.ts";
 import { version } from "../node/package.ts";
 import { addAblate } from "./ablate.ts";
+import { addAverage } from "./average.ts";
 import { addConvert } from "./convert.ts";
 import { addDeploy, addDev } from "./deploy.ts";
 import { addEncode } from "./encode.ts";
@@ -37,6 +38,7 @@ const training = [
   addEval,
   addReport,
   addAblate,
+  addAverage,
   addQuantize,
 ];
 const using = [

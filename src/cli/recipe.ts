@@ -34,7 +34,7 @@ export function isRecipe(settings: object): settings is Recipe {
 
 /**
  * Runs the stages in order. One whose output exists was finished before, and is left out; training goes on where it was.
- * Options of the command line, `--seed 2`, go to every stage that has them.
+ * Options of the command line go to every stage that has them; `--seed 2` adds 1 to the seeds of a recipe.
  * @throws UsageError naming data that is missing or unknown; FormatError for a recipe that is none
  */
 export async function runRecipe(
@@ -49,6 +49,7 @@ export async function runRecipe(
     .map((option) => option.attributeName())
     .filter((name) => !OWN.has(name) && train.getOptionValueSource(name) === "cli")
     .map((name) => [name, train.getOptionValue(name) as unknown] as const);
+  const seed = given.find(([name]) => name === "seed")?.[1] as number | undefined;
   const lines = stages.map(({ command, ...settings }, i) => {
     const where = `${file}: stage ${i + 1}`;
     const known = program.commands.find((candidate) => candidate.name() === command);
@@ -56,6 +57,10 @@ export async function runRecipe(
     const has = (name: string): boolean =>
       known.options.some((option) => option.attributeName() === name);
     const all = { ...settings, ...Object.fromEntries(given.filter(([name]) => has(name))) };
+    // What differs by its seed goes on doing so.
+    if (typeof settings["seed"] === "number" && seed !== undefined) {
+      all["seed"] = settings["seed"] + seed - 1;
+    }
     const again = command !== "train" ? [] : [options.force ? "--force" : "--resume"];
     return [command, ...flagsOf(known, all, values, where), ...again];
   });

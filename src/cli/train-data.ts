@@ -21,6 +21,7 @@ import {
 import { readSource, Sequences, type Source, type SourceOptions } from "../train/data.ts";
 import type { DistillOptions } from "../train/objective.ts";
 import { type MaskingOptions, maskingOf } from "../train/masking.ts";
+import { shareOf } from "./options.ts";
 import { count, note } from "./terminal.ts";
 import type { TrainOptions } from "./train-options.ts";
 
@@ -31,11 +32,8 @@ export async function readData(
   more: Pick<SourceOptions, "ignoredId" | "onSentence">,
 ): Promise<{ sentences: Sequences; sources: Source[] }> {
   const inputs = files.map((text) => {
-    const [, file = text, share] = /^(.+):(\d*\.?\d+)$/.exec(text) ?? [];
-    if (share !== undefined && !(Number(share) > 0)) {
-      throw new UsageError(`--train ${text}: expected a share above 0, or none`);
-    }
-    return { name: file, share, open: () => openRows(file, columns) };
+    const { name, share } = shareOf("--train", text);
+    return { name, share, open: () => openRows(name, columns) };
   });
   if (corpus !== undefined) {
     inputs.push({ name: corpus, share: undefined, open: async () => openText(corpus) });
@@ -58,7 +56,7 @@ export async function readData(
     const { source, report } = await readSource(opened.rows, tokenizer, sentences, {
       name,
       maxLength,
-      ...(share !== undefined && { share: Number(share) }),
+      ...(share !== undefined && { share }),
       ...(neighbours !== undefined && { neighbours }),
       ...more,
     });

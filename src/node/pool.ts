@@ -123,7 +123,9 @@ export class EncoderPool implements Encoder {
       const job = this.#queue.shift()!;
       this.#running.set(worker, job);
       worker.ref();
-      const { texts, normalize } = job;
+      const { normalize } = job;
+      // Copies: a message takes along all of the buffer that a view is a part of.
+      const texts = job.texts.map((ids) => Int32Array.from(ids));
       worker.postMessage({ texts, normalize } satisfies PoolRequest);
     }
   }

@@ -1,6 +1,7 @@
 /** Training without a command: what a step is, which sentences it sees, and what a checkpoint holds. */
 export * from "./architecture.ts";
 export * from "./augment.ts";
+export * from "./average.ts";
 export * from "./checkpoint.ts";
 export * from "./data.ts";
 export * from "./initialize.ts";

@@ -1,0 +1,60 @@
+/**
+ * The average of models' weights, which serves as well as the average of their answers where they began as the same model
+ * (Wortsman et al. 2022, https://arxiv.org/abs/2203.05482), and between a model and what it was trained to trades what was
+ * learnt for what was known (Wortsman et al. 2021, https://arxiv.org/abs/2109.01903).
+ */
+import { FormatError } from "../errors.ts";
+import { type SafetensorsTensor, toFloat32 } from "../files/safetensors.ts";
+import { serializeConfig, type ModelConfig } from "../model/config.ts";
+
+export interface AveragedModel {
+  /** For errors. */
+  readonly name: string;
+  readonly share: number;
+  readonly config: ModelConfig;
+  readonly tokenizerJson: object;
+  readonly tensors: ReadonlyMap<string, SafetensorsTensor>;
+}
+
+/**
+ * Weights in proportion to the models' shares, summed in float64.
+ * @throws FormatError naming a model that is quantised, or of another shape or another tokenizer than the first
+ */
+export function averageWeights(
+  models: readonly [AveragedModel, ...AveragedModel[]],
+): Map<string, SafetensorsTensor> {
+  const [first] = models;
+  const total = models.reduce((sum, { share }) => sum + share, 0);
+  for (const { name, config, tokenizerJson, tensors } of models) {
+    if (config.dtype !== "f32") {
+      throw new FormatError(`${name}: expected a model in f32, found ${config.dtype}`);
+    }
+    for (const [what, own, others] of [
+      ["shape", serializeConfig(config), serializeConfig(first.config)],
+      ["tokenizer", tokenizerJson, first.tokenizerJson],
+      ["weights", shapes(tensors), shapes(first.tensors)],
+    ]) {
+      if (JSON.stringify(own) !== JSON.stringify(others)) {
+        throw new FormatError(`${name}: expected the ${what} of ${first.name}, found another`);
+      }
+    }
+  }
+  return new Map(
+    Array.from(first.tensors, ([name, { shape }]) => {
+      const sum = new Float64Array(shape.reduce((product, n) => product * n, 1));
+      for (const { share, tensors } of models) {
+        toFloat32(tensors.get(name)!, name).forEach((x, i) => (sum[i]! += (share / total) * x));
+      }
+      const data = new Uint8Array(Float32Array.from(sum).buffer);
+      return [name, { dtype: "F32", shape, data }];
+    }),
+  );
+}
+
+/** Names and shapes, in the order of the names. */
+function shapes(tensors: ReadonlyMap<string, SafetensorsTensor>): [string, readonly number[]][] {
+  return Array.from(tensors, ([name, { shape }]): [string, readonly number[]] => [
+    name,
+    shape,
+  ]).sort(([a], [b]) => (a < b ? -1 : 1));
+}

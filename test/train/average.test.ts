@@ -1,0 +1,62 @@
+import { describe, expect, it } from "vitest";
+import type { SafetensorsTensor } from "../../src/files/safetensors.ts";
+import { type ModelConfig, staticEncoder } from "../../src/model/config.ts";
+import { type AveragedModel, averageWeights } from "../../src/train/average.ts";
+
+const config: ModelConfig = {
+  encoder: staticEncoder(2, 4),
+  pooling: "avg",
+  maxLength: 8,
+  dtype: "f32",
+  table: { rows: 2 },
+};
+const tensor = (values: number[], ...shape: number[]): SafetensorsTensor => ({
+  dtype: "F32",
+  shape,
+  data: new Uint8Array(Float32Array.from(values).buffer),
+});
+const model = (name: string, share: number, ...values: number[]): AveragedModel => ({
+  name,
+  share,
+  config,
+  tokenizerJson: { model: { vocab: { a: 0 } } },
+  tensors: new Map([["embeddings", tensor(values, 1, values.length)]]),
+});
+
+describe("averageWeights", () => {
+  it("weighs models by their shares, whatever these sum to", () => {
+    const average = averageWeights([model("a", 3, 1, -2, 8), model("b", 1, 5, 2, 0)]);
+    expect([...average.keys()]).toEqual(["embeddings"]);
+    const { shape, data } = average.get("embeddings")!;
+    expect(shape).toEqual([1, 3]);
+    expect([...new Float32Array(data.slice().buffer)]).toEqual([2, -1, 6]);
+  });
+
+  it("of a model with itself is the model, bit for bit", () => {
+    const one = model("a", 0.1, 0.1, 1e-30, -3e7);
+    const { data } = averageWeights([one, { ...one, share: 0.7 }]).get("embeddings")!;
+    expect(data).toEqual(one.tensors.get("embeddings")!.data);
+  });
+
+  const first = model("a", 1, 1, 2);
+  it.each<[string, AveragedModel, string]>([
+    [
+      "quantised model",
+      { ...first, name: "b", config: { ...config, dtype: "int8" } },
+      "b: expected a model in f32, found int8",
+    ],
+    [
+      "model of another shape",
+      { ...first, name: "b", config: { ...config, encoder: staticEncoder(2, 8) } },
+      "b: expected the shape of a",
+    ],
+    [
+      "model of another tokenizer",
+      { ...first, name: "b", tokenizerJson: {} },
+      "b: expected the tokenizer of a",
+    ],
+    ["model with other weights", model("b", 1, 1, 2, 3), "b: expected the weights of a"],
+  ])("refuses a %s", (_, other, message) => {
+    expect(() => averageWeights([first, other])).toThrow(message);
+  });
+});
