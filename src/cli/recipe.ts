@@ -1,11 +1,13 @@
 /** A recipe: commands one after another, from text to a finished model, as `simcse train --config` runs them. */
 import { mkdir } from "node:fs/promises";
+import { dirname } from "node:path";
 import type { Command } from "commander";
 import { FormatError, UsageError } from "../errors.ts";
 import { exists } from "../node/files.ts";
 import { heading, note } from "./terminal.ts";
 
-/** The settings of a command, named as in a file of `--config`: text may hold `{output}` and names of data. */
+/** The settings of a command, named as in a file of `--config`: text may hold `{output}`, `{recipe}` (its
+ * folder) and names of data. */
 interface Stage {
   readonly command: string;
   readonly [option: string]: unknown;
@@ -104,7 +106,7 @@ function valuesOf(
     const wanted = missing.map((name) => `--data ${name}=<file>: ${data[name]}`);
     throw new UsageError(`${file} needs its data:\n  ${wanted.join("\n  ")}`);
   }
-  return values.set("output", options.output);
+  return values.set("output", options.output).set("recipe", dirname(file));
 }
 
 /** Settings as a command line has them. */

@@ -10,6 +10,7 @@ import type { Teachers } from "../node/teachers.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { type AdamState, loadAdam, parseAdam, type RunOptions } from "../train/checkpoint.ts";
 import { BatchOrder, batchesPerEpoch, type Sequences, type Source } from "../train/data.ts";
+import { size } from "../runtime/arena.ts";
 import { loadInitial } from "../train/initialize.ts";
 import { type Batches, TaughtBatches } from "../train/teaching.ts";
 import { readAugmentation, readData, readDev, readMasking, readTeachers } from "./train-data.ts";
@@ -37,6 +38,11 @@ export function begin({ buffer, plan }: Team, { folder, run, adam }: PlannedRun)
   const { tensors, weightsFile } = folder;
   const heads = loadInitial(buffer, plan.model.weights, tensors, weightsFile, run.step.seed);
   if (adam) loadAdam(buffer, plan, adam);
+  const { weights, average } = plan.model;
+  for (const [i, { ptr, shape }] of (average?.named ?? []).entries()) {
+    const from = weights.named[i]!.ptr;
+    new Uint8Array(buffer).copyWithin(ptr, from, from + 4 * size(shape));
+  }
   return heads;
 }
 

@@ -169,7 +169,9 @@ describe("simcse train", () => {
   });
 
   it("trains the recipes' settings", () => {
-    for (const recipe of readdirSync("recipes").filter((name) => name !== "nano.json")) {
+    for (const recipe of readdirSync("recipes").filter(
+      (name) => !/nano|mini/.test(name) && name.endsWith(".json"),
+    )) {
       // prettier-ignore
       const { code, errors } = simcse(["train", "--config", join("recipes", recipe), "--model", path("model"), "--output", path("recipe"),
         "--train", path("triplets.csv"), "--dev", path("dev.tsv"), "--dry-run"]);

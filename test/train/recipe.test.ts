@@ -2,10 +2,11 @@ import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import { afterAll, beforeAll, expect, it } from "vitest";
 import { RandomStream } from "../../src/train/random.ts";
 
-/** simcse-edge-nano's own recipe, on little text and for few steps. */
+/** Our models' own recipes, on little text and for few steps. */
 const folder = mkdtempSync(join(tmpdir(), "simcse-recipe-"));
 const path = (...names: string[]): string => join(folder, ...names);
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
@@ -29,9 +30,13 @@ const DATA = [
   `dev=${path("dev.tsv")}`,
 ];
 
-function recipe(data: readonly string[], ...more: string[]): { out: string; code: number | null } {
+function recipe(
+  name: string,
+  data: readonly string[],
+  ...more: string[]
+): { out: string; code: number | null } {
   // prettier-ignore
-  const args = ["train", "--config", "recipes/nano.json", "--output", path("run"), "--steps", "4", "--batch-size", "16",
+  const args = ["train", "--config", `recipes/${name}.json`, "--output", path(name), "--steps", "4", "--batch-size", "16",
     "--data", ...data, ...more];
   const all = ["src/cli/main.ts", ...args];
   const { stdout, stderr, status } = spawnSync(process.execPath, all, { encoding: "utf8" });
@@ -39,24 +44,24 @@ function recipe(data: readonly string[], ...more: string[]): { out: string; code
 }
 
 it("makes a quantised model from text, and leaves out what it has made", () => {
-  const listed = recipe(DATA, "--dry-run", "--seed", "2");
+  const listed = recipe("nano", DATA, "--dry-run", "--seed", "2");
   expect(listed.code, listed.out).toBe(0);
-  expect(existsSync(path("run"))).toBe(false);
+  expect(existsSync(path("nano"))).toBe(false);
   expect(listed.out.match(/simcse init .* --seed 2 /)?.length).toBe(1);
   expect(listed.out.match(/simcse train .* --steps 4 .* --seed 2 .*/)?.length).toBe(1);
 
-  const first = recipe(DATA);
+  const first = recipe("nano", DATA);
   expect(first.code, first.out).toBe(0);
   expect(first.out).toContain("trained 4 steps");
-  const config = JSON.parse(readFileSync(path("run", "int8", "config.json"), "utf8"));
+  const config = JSON.parse(readFileSync(path("nano", "int8", "config.json"), "utf8"));
   expect(config).toMatchObject({ hidden_size: 192, simcse_edge: { dtype: "int8" } });
-  const { mtimeMs } = statSync(path("run", "tokenizer.json"));
+  const { mtimeMs } = statSync(path("nano", "tokenizer.json"));
 
-  const second = recipe(DATA);
+  const second = recipe("nano", DATA);
   expect(second.code, second.out).toBe(0);
   expect(second.out).toContain("tokenizer.json: made before");
   expect(second.out).toContain("trained 0 steps");
-  expect(statSync(path("run", "tokenizer.json")).mtimeMs).toBe(mtimeMs);
+  expect(statSync(path("nano", "tokenizer.json")).mtimeMs).toBe(mtimeMs);
 });
 
 it.each([
@@ -64,7 +69,7 @@ it.each([
   [[...DATA, "corpus=x"], "has no such data; it takes wikipedia, triplets, dev"],
   [["wikipedia"], "--data wikipedia: expected name=file"],
 ])("refuses the data %j", (data, message) => {
-  const { code, out } = recipe(data);
+  const { code, out } = recipe("nano", data);
   expect(code).toBe(2);
   expect(out).toContain(message);
 });
@@ -80,4 +85,24 @@ it.each([
   const { stderr, status } = spawnSync(process.execPath, args, { encoding: "utf8" });
   expect(status).toBe(1);
   expect(stderr).toContain(message);
+});
+
+it("averages models of several seeds, goes on from them, and averages again", () => {
+  const { code, out } = recipe("mini", DATA, "--seed", "4");
+  expect(code, out).toBe(0);
+  for (const seed of [4, 5, 6]) expect(out).toMatch(new RegExp(`simcse train .* --seed ${seed} `));
+  expect(out).toContain("contrasts.csv.gz: 20,000 rows");
+  expect(out).not.toContain("NaN");
+  const config = JSON.parse(readFileSync(path("mini", "int8", "config.json"), "utf8"));
+  expect(config).toMatchObject({ num_hidden_layers: 2, simcse_edge: { dtype: "int8" } });
+});
+
+it("trains on triplets that their rules still make", () => {
+  const made = spawnSync(process.execPath, ["recipes/contrasts.ts"], {
+    encoding: "utf8",
+    maxBuffer: 2 ** 24,
+  });
+  expect(made.stderr).toBe("");
+  const kept = gunzipSync(readFileSync("recipes/contrasts.csv.gz")).toString();
+  expect(made.stdout === kept).toBe(true);
 });
