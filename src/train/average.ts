@@ -29,15 +29,13 @@ export function averageWeights(
     if (config.dtype !== "f32") {
       throw new FormatError(`${name}: expected a model in f32, found ${config.dtype}`);
     }
-    for (const [what, own, others] of [
-      ["shape", serializeConfig(config), serializeConfig(first.config)],
-      ["tokenizer", tokenizerJson, first.tokenizerJson],
-      ["weights", shapes(tensors), shapes(first.tensors)],
-    ]) {
-      if (JSON.stringify(own) !== JSON.stringify(others)) {
-        throw new FormatError(`${name}: expected the ${what} of ${first.name}, found another`);
-      }
-    }
+    const same = (what: string, own: object, others: object): void => {
+      if (JSON.stringify(own) === JSON.stringify(others)) return;
+      throw new FormatError(`${name}: expected the ${what} of ${first.name}, found another`);
+    };
+    same("shape", serializeConfig(config), serializeConfig(first.config));
+    same("tokenizer", tokenizerJson, first.tokenizerJson);
+    same("weights", shapes(tensors), shapes(first.tensors));
   }
   return new Map(
     Array.from(first.tensors, ([name, { shape }]) => {
@@ -52,9 +50,6 @@ export function averageWeights(
 }
 
 /** Names and shapes, in the order of the names. */
-function shapes(tensors: ReadonlyMap<string, SafetensorsTensor>): [string, readonly number[]][] {
-  return Array.from(tensors, ([name, { shape }]): [string, readonly number[]] => [
-    name,
-    shape,
-  ]).sort(([a], [b]) => (a < b ? -1 : 1));
+function shapes(tensors: AveragedModel["tensors"]): object {
+  return [...tensors.keys()].toSorted().map((name) => [name, tensors.get(name)!.shape]);
 }
