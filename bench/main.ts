@@ -12,7 +12,8 @@ import { pointwise } from "./pointwise.ts";
 import { quantized } from "./quantized.ts";
 import { search } from "./search.ts";
 import { staticStep } from "./static.ts";
-import { step } from "./step.ts";
+import { steps } from "./step.ts";
+import { tokenize } from "./tokenize.ts";
 import { workerd } from "./workerd.ts";
 
 const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
@@ -23,8 +24,9 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   pointwise,
   infonce,
   mlm,
-  step,
+  ...steps,
   static: staticStep,
+  tokenize,
   search,
   minilm: () => minilm("f32"),
   "minilm-int8": () => minilm("int8"),
@@ -39,6 +41,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
 const groups: Record<string, readonly string[]> = {
   gemm: ["linear", "int8", "int4"],
   kernels: ["attention", "pointwise", "infonce", "mlm", "search"],
+  step: Object.keys(steps),
   encode: ["minilm", "minilm-int8", "minilm-int4", "base", "start"],
 };
 

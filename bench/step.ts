@@ -1,39 +1,47 @@
-import { spawnSync } from "node:child_process";
-import { writeTrainingBatch } from "../src/train/step.ts";
-import type { EncoderConfig } from "../src/model/config.ts";
-import { Team } from "../src/node/team.ts";
-import { initializeWeights } from "../src/train/initialize.ts";
+/**
+ * A whole step of unsupervised SimCSE (64 sentences twice, dropout, InfoNCE, AdamW) beside PyTorch's, each in a process of its own,
+ * in turn: real tokens a second, and the most memory a process had. `SIMCSE_PYTHON` names a Python with PyTorch; without it only our
+ * rows are printed.
+ */
+import { execFileSync } from "node:child_process";
 import { figure, type Table } from "./measure.ts";
 
-/** A Python that has PyTorch, to measure `torch_step.py` in the same run; without it only our own rows are printed. */
 const PYTHON = process.env["SIMCSE_PYTHON"];
 const SENTENCES = 64;
-const ROUNDS = 5;
+const VOCAB = 30522;
 
-const encoder = (
-  numLayers: number,
-  hiddenSize: number,
-  numHeads: number,
-  vocabSize: number,
-): EncoderConfig => ({
-  vocabSize,
-  hiddenSize,
-  numLayers,
-  numHeads,
-  intermediateSize: 4 * hiddenSize,
-  maxPositions: 512,
-  typeVocabSize: 2,
-  layerNormEpsilon: 1e-12,
-  hiddenDropout: 0.1,
-  attentionDropout: 0.1,
-});
+/** Layers, hidden size, heads. */
+const SHAPES = {
+  layer: [1, 384, 12],
+  tiny: [2, 128, 2],
+  minilm: [6, 384, 12],
+  base: [12, 768, 12],
+};
 
-/** A whole step of unsupervised SimCSE (64 sentences twice, dropout, InfoNCE, AdamW), by one thread and by two, in turn. */
-export async function* step(): AsyncGenerator<Table> {
-  yield await table("one MiniLM layer (384, 12 heads)", encoder(1, 384, 12, 512));
-  yield await table("tiny (2 x 128)", encoder(2, 128, 2, 30522));
-  yield await table("minilm (6 x 384)", encoder(6, 384, 12, 30522));
+interface Work {
+  readonly shape: keyof typeof SHAPES;
+  readonly threads: number;
+  /** Every sentence has so many tokens; without it they are as long as real ones. */
+  readonly length?: number;
+  /** Processes of each kind, and the steps of one, of which as many, up to two, come before to warm up. */
+  readonly rounds: number;
+  readonly steps: number;
+  /** Ours by one thread, beside that of more. */
+  readonly one?: boolean;
 }
+
+const WORKS: Readonly<Record<string, Work>> = {
+  "step-layer": { shape: "layer", threads: 2, rounds: 3, steps: 8, one: true },
+  "step-tiny": { shape: "tiny", threads: 1, rounds: 3, steps: 8 },
+  "step-minilm": { shape: "minilm", threads: 1, rounds: 2, steps: 1 },
+  "step-minilm-2": { shape: "minilm", threads: 2, rounds: 2, steps: 1, one: true },
+  "step-minilm-32": { shape: "minilm", threads: 1, length: 32, rounds: 2, steps: 1 },
+  "step-base": { shape: "base", threads: 2, rounds: 1, steps: 1 },
+};
+
+export const steps: Readonly<Record<string, () => Generator<Table>>> = Object.fromEntries(
+  Object.entries(WORKS).map(([name, work]) => [name, () => tables(work)]),
+);
 
 /** Token ids of sentences as long as real ones: 6 to 34 tokens, most of them short, 16 on average. */
 export function sentences(vocabSize: number): number[][] {
@@ -45,55 +53,37 @@ export function sentences(vocabSize: number): number[][] {
   );
 }
 
-async function table(title: string, config: EncoderConfig): Promise<Table> {
-  const once = sentences(config.vocabSize);
-  const twice = [...once, ...once];
-  const maxLength = Math.max(...once.map((ids) => ids.length));
-  // prettier-ignore
-  const options = { encoder: config, pooling: "cls", batchSize: SENTENCES, columns: 2, maxLength, temperature: 0.05, hardNegativeWeight: 0, dropout: true, seed: 1, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0, maxGradientNorm: 0 } as const;
-  const rates = new Map<string, number[]>();
-  const add = (name: string, rate: number): void =>
-    void (rates.get(name) ?? rates.set(name, []).get(name)!).push(rate);
-  const teams = await Promise.all([1, 2].map((size) => Team.start(options, size)));
-  const tokens = twice.reduce((sum, ids) => sum + ids.length, 0);
-  let touched = 0;
-  for (const team of teams) {
-    initializeWeights(team.buffer, team.plan.model.weights, 1);
-    touched = writeTrainingBatch(team.buffer, team.plan, options, twice).touched;
-    new Int32Array(team.buffer, team.plan.objective.ids.ptr, twice.length).set(
-      twice.map((_, i) => i % SENTENCES),
-    );
-  }
-  const steps = config.numLayers === 6 ? 2 : 20;
-  // The first round warms the compiler up.
-  for (let round = 0; round <= ROUNDS; round++) {
-    for (const [i, team] of teams.entries()) {
-      const begun = performance.now();
-      for (let n = 1; n <= steps; n++) {
-        const header = { rows: SENTENCES, touched, step: round * steps + n };
-        await team.step({ ...header, learningRate: 1e-5 });
-      }
-      if (round > 0)
-        add(`${i + 1} thread${i > 0 ? "s" : ""}`, (steps * tokens) / (performance.now() - begun));
-    }
-    for (const threads of round > 0 && PYTHON ? [1, 2] : []) {
-      const { numLayers, hiddenSize, numHeads, vocabSize } = config;
-      const args = [numLayers, hiddenSize, numHeads, vocabSize, threads].map(String);
-      const { stdout, stderr, status } = spawnSync(PYTHON!, ["bench/torch_step.py", ...args], {
-        encoding: "utf8",
-        input: JSON.stringify(once.map(({ length }) => length)),
-        env: { ...process.env, OPENBLAS_NUM_THREADS: String(threads) },
-      });
-      if (status !== 0) throw new Error(`bench/torch_step.py failed: ${stderr}`);
-      add(`PyTorch, ${threads} thread${threads > 1 ? "s" : ""}`, Number(stdout) / 1000);
+function* tables({ shape, threads, length, rounds, steps: count, one }: Work): Generator<Table> {
+  const lengths = sentences(VOCAB).map((ids) => length ?? ids.length);
+  const tokens = 2 * lengths.reduce((sum, n) => sum + n, 0);
+  const node = [process.execPath, "bench/node_step.ts"] as const;
+  const named = (name: string, n: number): string => `${name}, ${n} thread${n > 1 ? "s" : ""}`;
+  const ours = named("simcse-edge", threads);
+  const programs: [string, readonly [string, string], number][] = [[ours, node, threads]];
+  if (PYTHON) programs.push([named("PyTorch", threads), [PYTHON, "bench/torch_step.py"], threads]);
+  if (one) programs.push([named("simcse-edge", 1), node, 1]);
+  const rates = new Map(programs.map(([name]) => [name, [] as number[]]));
+  const memory = new Map(programs.map(([name]) => [name, [] as number[]]));
+  for (let round = 0; round < rounds; round++) {
+    for (const [name, [command, file], n] of programs) {
+      const warm = Math.min(2, count);
+      const args = [file, ...SHAPES[shape], VOCAB, n, warm, count].map(String);
+      // The default kernels of OpenBLAS are of another century.
+      const blas = process.env["OPENBLAS_CORETYPE"] ?? "SKYLAKEX";
+      const env = { ...process.env, OPENBLAS_NUM_THREADS: String(n), OPENBLAS_CORETYPE: blas };
+      const text = execFileSync(command, args, { input: JSON.stringify(lengths), env });
+      const { seconds, megabytes } = JSON.parse(text.toString()) as {
+        seconds: number[];
+        megabytes: number;
+      };
+      rates.get(name)!.push(...seconds.map((s) => tokens / s / 1000));
+      memory.get(name)!.push(megabytes);
     }
   }
-  await Promise.all(teams.map((team) => team.close()));
-  const rows = [...rates].map(([name, values]) => figure(name, values));
-  return {
-    title: `a training step, ${title}`,
-    unit: "thousand tokens/s",
-    reference: "1 thread",
-    rows,
-  };
+  const work = length === undefined ? "real sentence lengths" : `sentences of ${length} tokens`;
+  const title = `a training step, ${shape} (${SHAPES[shape][0]} x ${SHAPES[shape][1]}), ${work}`;
+  const reference = PYTHON ? named("PyTorch", threads) : ours;
+  const rows = (values: Map<string, number[]>) => [...values].map(([n, list]) => figure(n, list));
+  yield { title, unit: "thousand tokens/s", reference, rows: rows(rates) };
+  yield { title: `${title}, most memory`, unit: "MB", reference, rows: rows(memory) };
 }

@@ -1,13 +1,13 @@
 """The peer of `bench/step.ts`: the same training step in PyTorch.
 
-    python3 bench/torch_step.py <layers> <hidden> <heads> <vocabulary> <threads> < lengths.json
+    python3 bench/torch_step.py <layers> <hidden> <heads> <vocabulary> <threads> <warm> <steps> < lengths.json
 
-Reads the lengths of the sentences as a JSON list and prints real tokens a second: the median of three steps after one that warms
-up. One step is 64 sentences twice, padded to the longest, dropout 0.1, the first token through Linear + tanh, InfoNCE at
+Reads the lengths of the sentences as a JSON list and prints the seconds of each step after those that warm up, and the most memory
+the process had, in MB. One step is 64 sentences twice, padded to the longest, dropout 0.1, the first token through Linear + tanh, InfoNCE at
 temperature 0.05, AdamW. Set OPENBLAS_NUM_THREADS to <threads> too.
 """
 import json
-import statistics
+import resource
 import sys
 import time
 
@@ -15,7 +15,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-layers, hidden, heads, vocabulary, threads = map(int, sys.argv[1:6])
+layers, hidden, heads, vocabulary, threads, warm, steps = map(int, sys.argv[1:8])
 torch.set_num_threads(threads)
 torch.manual_seed(0)
 lengths = json.load(sys.stdin)
@@ -44,7 +44,7 @@ model = Encoder().train()
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-5, weight_decay=0.0)
 labels = torch.arange(len(lengths))
 seconds = []
-for _ in range(4):
+for _ in range(warm + steps):
     begun = time.perf_counter()
     z = model()
     loss = F.cross_entropy(z[: len(lengths)] @ z[len(lengths) :].T / 0.05, labels)
@@ -52,4 +52,5 @@ for _ in range(4):
     loss.backward()
     optimizer.step()
     seconds.append(time.perf_counter() - begun)
-print(2 * sum(lengths) / statistics.median(seconds[1:]))
+megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+print(json.dumps({"seconds": seconds[warm:], "megabytes": megabytes}))

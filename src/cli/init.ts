@@ -36,6 +36,8 @@ export interface InitOptions {
   readonly static?: boolean;
   /** Folder of a static model that an encoder begins as. */
   readonly beginAs?: string;
+  /** Outputs of a layer on the mean of a static model. */
+  readonly dense?: number;
   /** Text whose frequencies weigh the tokens of a static model. */
   readonly corpus?: string;
 }
@@ -89,6 +91,11 @@ async function initEncoder(options: InitOptions, tokenizerJson: object): Promise
 /** The token vectors of a static model of the same vocabulary, with their weights in them. */
 async function staticTable(path: string, vocabSize: number): Promise<Float32Array> {
   const folder = await readModelFolder(path);
+  if (folder.config.modules?.some(({ type }) => type !== "normalize")) {
+    throw new UsageError(
+      `--begin-as ${path}: expected a mean of token vectors alone, found modules after it`,
+    );
+  }
   const { tensors } = foldStatic(folder.config, folder.tensors);
   const table = tensors.get(TABLE_ALONE);
   if (!table || table.shape[0] !== vocabSize) {
@@ -108,6 +115,9 @@ async function initStatic(options: InitOptions, framed: object): Promise<void> {
   if (options.hidden % 4 !== 0) {
     throw new UsageError(`--hidden ${options.hidden}: expected a multiple of 4`);
   }
+  if (options.dense !== undefined && options.dense % 4 !== 0) {
+    throw new UsageError(`--dense ${options.dense}: expected a multiple of 4`);
+  }
   const counts = new Uint32Array(vocabSize);
   if (options.corpus !== undefined) {
     for await (const { cells } of openText(options.corpus).rows) {
@@ -115,7 +125,8 @@ async function initStatic(options: InitOptions, framed: object): Promise<void> {
     }
   }
   const arena = new Arena(64);
-  const weights = planStatic(arena, encoder, vocabSize);
+  const dense = options.dense === undefined ? undefined : { outputs: options.dense, tanh: true };
+  const weights = planStatic(arena, encoder, vocabSize, { dense });
   const buffer = new ArrayBuffer(arena.top);
   initializeStatic(buffer, weights, counts, options.seed);
   const config: ModelConfig = {
@@ -124,6 +135,11 @@ async function initStatic(options: InitOptions, framed: object): Promise<void> {
     maxLength: encoder.maxPositions,
     dtype: "f32",
     table: { rows: vocabSize },
+    ...(dense && {
+      modules: [
+        { type: "dense", inputs: options.hidden, outputs: dense.outputs, activation: "tanh" },
+      ],
+    }),
   };
   await write(options.output, config, tokenizerJson, buffer, weights, "static model");
 }
@@ -165,6 +181,11 @@ export function addInit(program: Command): void {
     .option(
       "--corpus <file>",
       "with --static: text whose rarer tokens weigh more to begin with, a / (a + p)",
+    )
+    .option(
+      "--dense <n>",
+      "with --static: a layer on the mean, linear and tanh, that makes vectors of n numbers",
+      wholeNumber(4),
     )
     .option(
       "--begin-as <static model>",

@@ -2,7 +2,13 @@
 import { UsageError } from "../errors.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { sha256HexOfParts } from "../files/checksum.ts";
-import { isOfFirsts, type ModelConfig, type Pooling, trainablePooling } from "../model/config.ts";
+import {
+  isOfFirsts,
+  type ModelConfig,
+  type Pooling,
+  trainableDense,
+  trainablePooling,
+} from "../model/config.ts";
 import { type ModelFolder, readModelFolder } from "../node/model-folder.ts";
 import { readFileOr } from "../node/files.ts";
 import type { Team } from "../node/team.ts";
@@ -72,7 +78,8 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
     encoder: withDropout(folder.config, options),
   };
   const tokenizer = new Tokenizer(folder.tokenizerJson);
-  const taught = await readTeachers(options, config.encoder.hiddenSize);
+  const dense = trainableDense(config);
+  const taught = await readTeachers(options, dense?.outputs ?? config.encoder.hiddenSize);
   const { sentences, sources } = await readData(options, tokenizer, {
     ...(config.table?.ignoredId !== undefined && { ignoredId: config.table.ignoredId }),
     ...(taught && { onSentence: (text) => taught.teachers.add(text) }),
@@ -96,6 +103,7 @@ export async function planRun(options: TrainOptions): Promise<PlannedRun> {
       encoder: config.encoder,
       pooling,
       ...(config.table && { tableRows: config.table.rows }),
+      ...(dense && { dense }),
       ...(options.ema !== undefined && { averageDecay: options.ema }),
       ...(options.layerRate !== undefined && { layerRate: options.layerRate }),
       ...(options.freezeEmbeddings && { freezeEmbeddings: true }),

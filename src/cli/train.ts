@@ -1,10 +1,11 @@
 import { join } from "node:path";
 import type { Command } from "commander";
 import { UsageError } from "../errors.ts";
+import { singularValues } from "../evaluate/geometry.ts";
 import { evaluatePairs } from "../evaluate/measures.ts";
 import type { GradedPair } from "../evaluate/pairs.ts";
 import { deviation, mean } from "../evaluate/statistics.ts";
-import { foldStatic, storeWeights } from "../model/weights.ts";
+import { foldStatic, hasWeight, storeWeights } from "../model/weights.ts";
 import {
   type ModelFolder,
   openModel,
@@ -15,7 +16,9 @@ import {
 import { RunFolder } from "../node/run-folder.ts";
 import { Team } from "../node/team.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
+import type { TrainingRun } from "../report/training.ts";
 import type { RunOptions, RunState } from "../train/checkpoint.ts";
+import type { Sequences } from "../train/data.ts";
 import { Health } from "../train/health.ts";
 import {
   type DevReport,
@@ -128,14 +131,18 @@ export async function train(options: TrainOptions): Promise<RunState> {
     );
     progress.end();
     const lengths = sentenceLengths(sentences, options.maxLength);
-    await output.report({ name: options.output, settings: { ...options }, lengths });
+    const report = { name: options.output, settings: { ...options }, lengths };
     if (!isFinished(run, state)) {
+      await output.report({ ...report, spectra: [] });
       throw new Interrupted(
         `stopped after step ${state.step} of ${totalSteps}; --resume continues from there`,
       );
     }
     const { best } = state;
-    await writeModelFolder(options.output, best ? await readModelFolder(output.best) : trained());
+    const result = best ? await readModelFolder(output.best) : trained();
+    await writeModelFolder(options.output, result);
+    const spectra = await spectraOf({ ...folder, config }, result, sentences);
+    await output.report({ ...report, spectra });
     note(
       `${options.output}: trained ${state.step - from.step} steps in ${duration((performance.now() - begun) / 1000)}` +
         (best
@@ -188,6 +195,29 @@ export async function scoreWeights(
   const report = await evaluatePairs(pairs, async (texts) => model.encode(texts), options);
   const { spearman, alignment, uniformity } = report;
   return { spearman, alignment, uniformity };
+}
+
+/** Training sentences whose vectors the report looks at, evenly spaced. */
+const SAMPLE = 128;
+
+/** Singular values of what the model before and the one after make of some sentences; a model that lacks its head has no before. */
+async function spectraOf(
+  before: ModelFolder,
+  after: ModelFolder,
+  sentences: Sequences,
+): Promise<TrainingRun["spectra"]> {
+  const most = Math.min(SAMPLE, sentences.size);
+  const sample = Array.from({ length: most }, (_, i) =>
+    sentences.get(Math.floor((i * sentences.size) / most)),
+  );
+  const whole = before.config.pooling !== "cls" || hasWeight(before.tensors, "pooler.dense.weight");
+  const models = [...(whole ? [["before", before] as const] : []), ["after", after] as const];
+  const spectra: TrainingRun["spectra"][number][] = [];
+  for (const [name, model] of models) {
+    const { encoder } = await openModel(model);
+    spectra.push({ name, spectrum: singularValues(encoder.encode(sample)) });
+  }
+  return spectra;
 }
 
 /** The state to go on from; step 0 where `force` allows to begin anew because the checkpoint belongs to another run. */

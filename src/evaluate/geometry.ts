@@ -26,12 +26,6 @@ export function measureGeometry(
   rowOf: (text: string) => Float32Array,
 ): Geometry {
   const rows = [...new Set(pairs.flatMap(({ a, b }) => [a, b]))].map(rowOf);
-  const unit = rows.map((row) => {
-    const length = Math.hypot(...row) || 1;
-    return row.map((value) => value / length);
-  });
-  const values = symmetricEigen(secondMoment(unit, new Float64Array(unit[0]!.length))).values;
-  const largest = Math.sqrt(values[0]!);
   const cosines = cosineScores(
     pairs.map(({ a }) => rowOf(a)),
     pairs.map(({ b }) => rowOf(b)),
@@ -52,7 +46,21 @@ export function measureGeometry(
         .map(({ a, b }) => [rowOf(a), rowOf(b)] as const),
     ),
     uniformity: uniformity(rows),
-    spectrum: Array.from(values, (value) => Math.sqrt(Math.max(0, value)) / largest),
+    spectrum: singularValues(rows),
     histograms,
   };
+}
+
+/** Singular values of the matrix of rows [dimension], each made a unit vector: falling, over the largest. */
+export function singularValues(rows: readonly Float32Array[]): number[] {
+  const unit = rows.map((row) => {
+    const length = Math.hypot(...row) || 1;
+    return Float64Array.from(row, (value) => value / length);
+  });
+  // Rows with rows and columns with columns have the same eigenvalues, but for zeros and a factor.
+  const columns = Array.from(unit[0]!, (_, j) => Float64Array.from(unit, (row) => row[j]!));
+  const smaller = unit.length < columns.length ? columns : unit;
+  const { values } = symmetricEigen(secondMoment(smaller, new Float64Array(smaller[0]!.length)));
+  const largest = Math.sqrt(values[0]!);
+  return Array.from(values, (value) => Math.sqrt(Math.max(0, value)) / largest);
 }

@@ -123,11 +123,23 @@ export function trainablePooling(config: ModelConfig, name: string): Pooling {
   if (config.dtype !== "f32") {
     return refuse(`a model of ${config.dtype} weights`, "give the f32 folder it was made from");
   }
-  if (config.modules?.some((module) => module.type !== "normalize")) {
+  const [first, ...others] = config.modules ?? [];
+  const modules = trainableDense(config) ? others : [first, ...others];
+  if (modules.some((module) => module && module.type !== "normalize")) {
     return refuse("pooling with modules after it", poolings);
   }
   const found = POOLINGS.find((pooling) => pooling === poolingsOf(config).join());
   return found ?? refuse(`pooling ${JSON.stringify(config.pooling)}`, poolings);
+}
+
+/** The layer on the mean of a static model, if its first module is one. */
+export function trainableDense({
+  table,
+  modules,
+}: ModelConfig): { outputs: number; tanh: boolean } | undefined {
+  const [first] = modules ?? [];
+  if (!table || first?.type !== "dense") return undefined;
+  return { outputs: first.outputs, tanh: first.activation === "tanh" };
 }
 
 /** No encoder of this family has a tenth of it. */

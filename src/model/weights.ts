@@ -207,10 +207,11 @@ export function foldStatic(
       folded[id * hidden + j] = factors[id]! * vectors[row * hidden + j]!;
   });
   const data = new Uint8Array(folded.buffer);
+  const modules = [...tensors].filter(([name]) => name.startsWith("modules."));
   const alone: SafetensorsTensor = { dtype: "F32", shape: [vocabSize, hidden], data };
   return {
     config: { ...config, table: { rows: vocabSize } },
-    tensors: new Map([[TABLE_ALONE, alone]]),
+    tensors: new Map([[TABLE_ALONE, alone], ...modules]),
   };
 }
 

@@ -1,7 +1,7 @@
 /** Scores of several models as one HTML page: the tables and figures of the SimCSE paper's sections 4 to 6. */
 import type { Geometry } from "../evaluate/geometry.ts";
 import type { PublishedRow } from "../evaluate/published.ts";
-import { figures, htmlPage } from "./page.ts";
+import { figures, htmlPage, spectrumChart } from "./page.ts";
 import { escapeXml, heatMap, lineChart, type Point, scatter, scatterPath } from "./svg.ts";
 
 export interface ScoreTable {
@@ -120,18 +120,8 @@ function geometryCharts({ geometries }: EvaluationReport): string[] {
         y: "alignment",
       },
     ),
-    lineChart(
-      geometries.map(({ model, geometry: { spectrum } }) => ({
-        name: model,
-        points: spectrum.map((y, x) => ({ x: x + 1, y })),
-      })),
-      {
-        title: "Singular values",
-        description:
-          "Singular values of the unit vectors, falling, over the largest; flat is isotropic.",
-        x: "rank",
-        y: "over the largest",
-      },
+    spectrumChart(
+      geometries.map(({ model, geometry: { spectrum } }) => ({ name: model, spectrum })),
     ),
     ...geometries.map(({ model, geometry: { histograms } }) =>
       lineChart(

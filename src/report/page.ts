@@ -1,5 +1,5 @@
 /** What all reports share: one HTML file that needs no network, no script and no other file. */
-import { escapeXml } from "./svg.ts";
+import { escapeXml, lineChart } from "./svg.ts";
 
 /** A page of a heading and a body of HTML. */
 export function htmlPage(title: string, body: string): string {
@@ -31,4 +31,23 @@ export function figures(charts: readonly string[]): string {
     return `<figure>${chart}<figcaption>${title}</figcaption></figure>`;
   });
   return `<main>\n${drawn.join("\n")}\n</main>`;
+}
+
+/** Singular values by rank, a line for each of several matrices. */
+export function spectrumChart(
+  spectra: readonly { readonly name: string; readonly spectrum: readonly number[] }[],
+): string {
+  return lineChart(
+    spectra.map(({ name, spectrum }) => ({
+      name,
+      points: spectrum.map((y, x) => ({ x: x + 1, y })),
+    })),
+    {
+      title: "Singular values",
+      description:
+        "Singular values of the unit vectors, falling, over the largest; flat is isotropic.",
+      x: "rank",
+      y: "over the largest",
+    },
+  );
 }

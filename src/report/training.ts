@@ -1,6 +1,6 @@
 /** A training run as one HTML page: it needs no network, no script and no other file. */
 import type { DevReport, StepReport } from "../train/trainer.ts";
-import { figures, htmlPage } from "./page.ts";
+import { figures, htmlPage, spectrumChart } from "./page.ts";
 import { escapeXml, histogram, lineChart, scatterPath } from "./svg.ts";
 
 export interface TrainingRun {
@@ -11,6 +11,8 @@ export interface TrainingRun {
   readonly evaluations: readonly DevReport[];
   /** How many different sentences have i tokens. */
   readonly lengths: readonly number[];
+  /** Singular values of vectors of training sentences, before and after; none of a run that goes on. */
+  readonly spectra: readonly { readonly name: string; readonly spectrum: readonly number[] }[];
 }
 
 /** Share of an older mean in the smooth curve of the loss. */
@@ -22,10 +24,12 @@ export function trainingReport({
   steps,
   evaluations,
   lengths,
+  spectra,
 }: TrainingRun): string {
   const charts = [lossChart(steps)];
   if (steps.some(({ accuracy }) => accuracy !== undefined)) charts.push(guessChart(steps));
   if (evaluations.length > 0) charts.push(devChart(evaluations), pathChart(evaluations));
+  if (spectra.length > 0) charts.push(spectrumChart(spectra));
   charts.push(
     lineChart(
       [

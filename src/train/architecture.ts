@@ -15,7 +15,15 @@ import {
 } from "../model/encoder.ts";
 import { mlmHeadStep, type MaskedTokens, planMlmHead } from "../model/mlm-head.ts";
 import { type ParameterSet, planParameters } from "../model/parameters.ts";
-import { planStatic, staticBackward, staticForward } from "../model/static.ts";
+import {
+  denseBackward,
+  denseForward,
+  planDense,
+  planStatic,
+  staticBackward,
+  type StaticDense,
+  staticForward,
+} from "../model/static.ts";
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Kernels, Pointer } from "../runtime/kernels.ts";
 
@@ -29,9 +37,11 @@ export interface Architecture {
   readonly average: ParameterSet | undefined;
   /** What is evaluated and written to a model file: the average, or else the weights. */
   readonly served: readonly Tensor[];
+  /** Numbers of a sentence vector. */
+  readonly dimension: number;
   /** The row of the table of each token [vocab] int32; undefined where a token's row is its id. */
   readonly mapping: Tensor | undefined;
-  /** Computes the sentence vectors `y` [sequences, hidden] of a chunk. */
+  /** Computes the sentence vectors `y` [sequences, dimension] of a chunk. */
   forward(k: Kernels, y: Pointer, batch: Batch, size: BatchSize, key: DropoutKey): void;
   /** Adds to the gradients, from the gradient `dy` of `y`, which is lost; the last `forward` was of the same chunk. */
   backward(
@@ -66,6 +76,8 @@ export interface ArchitectureOptions {
   readonly pooling: Pooling;
   /** Rows of the table of a static model; undefined for an encoder. */
   readonly tableRows?: number;
+  /** A layer on the mean of a static model. */
+  readonly dense?: StaticDense;
   readonly averageDecay?: number;
   /** Weight of the masked language model's loss; without one there is none. */
   readonly mlmWeight?: number;
@@ -80,7 +92,7 @@ export function planArchitecture(
 ): Architecture {
   return options.tableRows === undefined
     ? planEncoder(arena, options, limits, ranks)
-    : planTable(arena, options, limits, options.tableRows);
+    : planTable(arena, options, limits, options.tableRows, ranks);
 }
 
 /** The four parameter sets and their average, one after another. */
@@ -127,6 +139,7 @@ function planEncoder(
   return {
     ...sets,
     served: (sets.average ?? sets.weights).named,
+    dimension: hidden,
     mapping: undefined,
     forward(k, y, batch, size, key) {
       const x = encoderForward(k, encoder, p, a, batch, size, maxLength, key);
@@ -153,21 +166,34 @@ function planEncoder(
 
 function planTable(
   arena: Arena,
-  { encoder, averageDecay = 0 }: ArchitectureOptions,
-  { tokens }: BatchLimits,
+  { encoder, averageDecay = 0, dense }: ArchitectureOptions,
+  { tokens, sequences }: BatchLimits,
   rows: number,
+  ranks: number,
 ): Architecture {
-  const sets = planSets((prefix) => planStatic(arena, encoder, rows, prefix), averageDecay);
+  const { hiddenSize: hidden } = encoder;
+  const sets = planSets(
+    (prefix) => planStatic(arena, encoder, rows, { prefix, dense }),
+    averageDecay,
+  );
   const { weights: p, gradients: g } = sets;
   const mapping = arena.reserve("mapping", "I32", [encoder.vocabSize]);
   const dots = arena.tensor("dots", tokens);
+  const layer = dense && planDense(arena, sequences, hidden, dense, ranks);
   return {
     ...sets,
     weights: { ...p, named: [...p.named, mapping] },
     served: [...(sets.average ?? p).named, mapping],
+    dimension: dense?.outputs ?? hidden,
     mapping,
-    forward: (k, y, batch, size, key) => staticForward(k, encoder, p, mapping, batch, y, size, key),
-    backward: (k, dy, _, batch, size, key) =>
-      staticBackward(k, encoder, p, g, mapping, batch, dots, dy, size, key),
+    forward(k, y, batch, size, key) {
+      staticForward(k, encoder, p, mapping, batch, layer?.means.ptr ?? y, size, key);
+      if (layer) denseForward(k, layer, p, y, size.sequences);
+    },
+    backward(k, dy, y, batch, size, key) {
+      if (layer) denseBackward(k, layer, p, g, dy, y, size.sequences);
+      const dMeans = layer?.dMeans.ptr ?? dy;
+      staticBackward(k, encoder, p, g, mapping, batch, dots, dMeans, size, key);
+    },
   };
 }

@@ -31,11 +31,11 @@ const SMOOTHING = 1e-3;
 
 /**
  * A static model's random weights: vectors of a length near 1, and for each token the smooth inverse of its frequency, given
- * as counts by token id.
+ * as counts by token id. A layer on the mean keeps the length of what it is given, in the mean.
  */
 export function initializeStatic(
   buffer: ArrayBufferLike,
-  { table, weights }: StaticParameters,
+  { table, weights, dense }: StaticParameters,
   counts: ArrayLike<number>,
   seed: number,
 ): void {
@@ -43,6 +43,10 @@ export function initializeStatic(
   const deviation = 1 / Math.sqrt(table.shape[1]!);
   const random = new RandomStream(seed, STREAM.weights, 0);
   for (let i = 0; i < vectors.length; i++) vectors[i] = deviation * random.normal();
+  if (dense) {
+    const layer = new Float32Array(buffer, dense.weight.ptr, size(dense.weight.shape));
+    for (let i = 0; i < layer.length; i++) layer[i] = deviation * random.normal();
+  }
   const total = Array.from(counts).reduce((sum, n) => sum + n, 0);
   new Float32Array(buffer, weights.ptr, size(weights.shape)).forEach((_, id, factors) => {
     factors[id] = total === 0 ? 1 : SMOOTHING / (SMOOTHING + counts[id]! / total);

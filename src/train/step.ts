@@ -58,7 +58,7 @@ export interface TrainingPlan {
   readonly touched: Tensor; // [tokens of a step] int32, the rows of the table that its batches need
   readonly last: Tensor; // [rows] int32, the step of Adam whose weights a row of the table holds
   readonly factors: Tensor; // [MISSED_STEPS, 4], what late rows need of each step
-  readonly vectors: Tensor; // [sequences, hidden]
+  readonly vectors: Tensor; // [sequences, dimension]
   readonly dVectors: Tensor;
   readonly norm: Tensor;
   readonly partials: Tensor;
@@ -76,7 +76,6 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
     ? batchSize
     : Math.min(options.chunkSize ?? sequences, sequences);
   const limits = { tokens: chunk * maxLength, sequences: chunk, maxLength };
-  const hidden = encoder.hiddenSize;
   const arena = new Arena();
   const model = planArchitecture(arena, options, limits, ranks);
   const [rows] = model.weights.table.shape as [number, number];
@@ -94,14 +93,14 @@ export function planTraining(options: StepOptions, ranks: number): TrainingPlan 
     touched: arena.reserve("batch.touched", "I32", [touched]),
     last: arena.reserve("adam.last", "I32", [rows]),
     factors: arena.tensor("adam.factors", MISSED_STEPS, 4),
-    vectors: arena.tensor("vectors", compared * columns, hidden),
-    dVectors: arena.tensor("dVectors", compared * columns, hidden),
+    vectors: arena.tensor("vectors", compared * columns, model.dimension),
+    dVectors: arena.tensor("dVectors", compared * columns, model.dimension),
     norm: arena.tensor("gradientNorm", 1),
     partials: arena.scratch(
       "gradientNorm.partials",
       gradientNormScratch(flat(model.weights).count, touched),
     ),
-    objective: planObjective(arena, { ...options, batchSize: compared }, hidden, ranks),
+    objective: planObjective(arena, { ...options, batchSize: compared }, model.dimension, ranks),
     masked:
       options.mlmWeight === undefined
         ? undefined
@@ -183,10 +182,11 @@ export function trainStep(
   const { encoder, seed, accumulate = 1, adamSteps = 0 } = options;
   const { model, rates, vectors, dVectors } = plan;
   const { weights: p, gradients: g } = model;
-  const hidden = encoder.hiddenSize;
+  const { hiddenSize: hidden } = encoder;
+  const { dimension } = model;
   const gradient = flat(g);
-  // Row i of a matrix of `width` columns.
-  const at = (tensor: Tensor, i: number, width: number): number => tensor.ptr + 4 * i * width;
+  /** The vector of sequence i. */
+  const at = ({ ptr }: Tensor, i: number): number => ptr + 4 * i * dimension;
 
   const batch = batchNumber(options, step, part);
   const compared = options.objective === "mlm" ? 0 : rows * columns;
@@ -199,7 +199,7 @@ export function trainStep(
     firstSequence: options.fixedDropout ? 0 : firstSequence,
   });
   const forward = (chunk: Chunk): void => {
-    const y = at(vectors, chunk.firstSequence, hidden);
+    const y = at(vectors, chunk.firstSequence);
     model.forward(k, y, chunk.batch, chunk, keyOf(chunk));
   };
 
@@ -212,11 +212,12 @@ export function trainStep(
   if (compared > 0) compare(k, plan.objective, options, dVectors, vectors, rows, columns);
   if (accumulate > 1) {
     // Times 1 / n.
-    k.addColumns(dVectors.ptr, dVectors.ptr, compared, hidden, hidden, hidden, 1 / accumulate - 1);
+    const [y, n] = [dVectors.ptr, dimension];
+    k.addColumns(y, y, compared, n, n, n, 1 / accumulate - 1);
   }
   for (const chunk of chunks.toReversed()) {
     if (chunk !== chunks.at(-1)) forward(chunk); // with the same dropout, as its bits are a function
-    const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence, hidden));
+    const [dy, y] = [dVectors, vectors].map((tensor) => at(tensor, chunk.firstSequence));
     model.backward(k, dy!, y!, chunk.batch, chunk, keyOf(chunk));
   }
   if (plan.masked && model.predictMasked) {

@@ -73,13 +73,19 @@ describe("the report of a run", () => {
     settings: { model: "x", shares: [0.7, 0.3] },
     steps,
     lengths: [0, 1, 5],
+    spectra: [
+      { name: "before", spectrum: [1, 0.2, 0.1] },
+      { name: "after", spectrum: [1, 0.8, 0.7] },
+    ],
   };
 
   it("has every curve, the best score and the settings, and asks nothing of the network", () => {
     const html = trainingReport({ ...run, evaluations });
-    for (const title of ["Loss", "Dev score", "Alignment and uniformity", "Learning rate"]) {
+    // prettier-ignore
+    for (const title of ["Loss", "Dev score", "Alignment and uniformity", "Singular values", "Learning rate"]) {
       expect(html).toContain(`<title>${title}</title>`);
     }
+    expect(html).toMatch(/>before<[\s\S]*>after</);
     expect(html).toContain("30 of 40 steps; last loss 0.1333. Best dev Spearman 60.00 at step 10.");
     expect(html).toContain("chance, ln 128");
     expect(html).toContain("<td>[0.7,0.3]</td>");
@@ -99,7 +105,8 @@ describe("the report of a run", () => {
     expect(trainingReport({ ...run, evaluations })).not.toContain("Masked");
   });
 
-  it("of a run without evaluations, or without steps, leaves those curves out", () => {
+  it("of a run without evaluations, an end, or steps, leaves those curves out", () => {
+    expect(trainingReport({ ...run, spectra: [], evaluations })).not.toContain("Singular");
     expect(trainingReport({ ...run, evaluations: [] })).not.toContain("Dev score");
     expect(trainingReport({ ...run, steps: [], evaluations: [] })).toContain("No step yet.");
   });

@@ -3,104 +3,13 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { parseConfig } from "../../src/model/config.ts";
-import { size, type Tensor } from "../../src/runtime/arena.ts";
-import { instantiate } from "../../src/runtime/instantiate.ts";
-import type { Kernels } from "../../src/runtime/kernels.ts";
-import { maskBatch } from "../../src/train/masking.ts";
-import {
-  planTraining,
-  readLoss,
-  type StepOptions,
-  trainStep,
-  writeTrainingBatch,
-} from "../../src/train/step.ts";
+import type { StepOptions } from "../../src/train/step.ts";
 import type { StepReport } from "../../src/train/trainer.ts";
-import { uniform } from "../kernels/harness.ts";
 import { killOnceWritten } from "./kill.ts";
+import { encoder, start } from "./steps.ts";
 import { sentences } from "./text.ts";
 
 /** Steps of several batches: the mean of their gradients, and the bits of a run that is killed. */
-const { encoder } = parseConfig(
-  JSON.parse(readFileSync("test/golden/encoder.json", "utf8")).config,
-  "test/golden/encoder.json",
-);
-const ROWS = 4;
-const MASKING = { rate: 0.3, maskId: 3, vocabSize: encoder.vocabSize, special: new Set([1, 2]) };
-
-/** Sentences of the n-th batch, twice, and what is masked of them. */
-function batchOf(n: number) {
-  const words = uniform(n, ROWS * 24, 3, encoder.vocabSize);
-  const own = Array.from({ length: ROWS }, (_, row) => {
-    const inner = words.subarray(24 * row, 24 * row + 3 + ((5 * n + 7 * row) % 18));
-    return Int32Array.of(1, ...inner.map(Math.floor), 2);
-  });
-  const sequences = [...own, ...own];
-  return { sequences, masked: maskBatch(sequences, MASKING, 1, n) };
-}
-
-function start(changes: Partial<StepOptions>) {
-  const options: StepOptions = {
-    encoder,
-    pooling: "avg",
-    batchSize: ROWS,
-    columns: 2,
-    maxLength: 24,
-    temperature: 0.05,
-    hardNegativeWeight: 0,
-    dropout: true,
-    seed: 1,
-    beta1: 0.9,
-    beta2: 0.999,
-    epsilon: 1e-8,
-    weightDecay: 0.01,
-    maxGradientNorm: 0.5,
-    ...changes,
-  };
-  const plan = planTraining(options, 1);
-  const { pages } = plan.arena;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const k = instantiate<Kernels>(new WebAssembly.Module(readFileSync("build/node.wasm")), memory);
-  k.join(0, 1);
-  const { buffer } = memory;
-  const values = ({ ptr, shape }: Tensor): Float32Array =>
-    new Float32Array(buffer, ptr, size(shape));
-  plan.model.weights.named.forEach((tensor, i) => {
-    if (tensor.dtype === "I32") {
-      // Two tokens share a row of a static table.
-      new Int32Array(buffer, tensor.ptr, size(tensor.shape)).forEach(
-        (_, id, rows) => (rows[id] = id >> 1),
-      );
-      return;
-    }
-    const gain = tensor.name.endsWith("LayerNorm.weight") ? 1 : 0;
-    values(tensor).set(uniform(i, size(tensor.shape), -0.2, 0.2).map((x) => gain + x));
-  });
-  let known = 0;
-  let begun = false;
-  /** Runs the n-th batch as a part of a step. */
-  const run = (n: number, step: number, part: number, learningRate = 0) => {
-    const { sequences, masked } = batchOf(n);
-    if (part === 0) known = 0;
-    // As if the run had been resumed here.
-    if (!begun) new Int32Array(buffer, plan.last.ptr, plan.last.shape[0]).fill(step - 1);
-    begun = true;
-    const guessed = options.mlmWeight === undefined ? undefined : masked;
-    const { touched } = writeTrainingBatch(buffer, plan, options, sequences, guessed, known);
-    const ids = new Int32Array(buffer, plan.objective.ids.ptr, sequences.length);
-    ids.set(sequences.map((_, i) => i % ROWS));
-    trainStep(k, buffer, plan, options, { rows: ROWS, step, part, known, touched, learningRate });
-    known = touched;
-    return readLoss(buffer, plan);
-  };
-  const settle = (step: number): void =>
-    trainStep(k, buffer, plan, options, { rows: 0, touched: 0, step, learningRate: 0 });
-  const named = (set: "weights" | "gradients"): Map<string, Float32Array> => {
-    const tensors = plan.model[set].named.filter(({ dtype }) => dtype === "F32");
-    return new Map(tensors.map((tensor) => [tensor.name, values(tensor).slice()]));
-  };
-  return { run, settle, named };
-}
 
 /** Largest difference of each tensor, as a share of its largest element. */
 function expectNear(
@@ -122,6 +31,7 @@ const CASES: [string, Partial<StepOptions>][] = [
   ["an encoder in chunks", { pooling: "cls", chunkSize: 3 }],
   ["one that guesses masked tokens", { mlmWeight: 0.5 }],
   ["a static table", { tableRows: encoder.vocabSize / 2 }],
+  ["one with a layer", { tableRows: encoder.vocabSize / 2, dense: { outputs: 20, tanh: true } }],
 ];
 
 describe("a step of three batches", () => {

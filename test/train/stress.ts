@@ -69,6 +69,8 @@ export async function stress(
     return { output: `whole-${i}`, milliseconds: performance.now() - begun };
   });
   const report = { kills: 0, early: 0, runs: 0 };
+  // A share of a whole run's time, which follows the load of the machine: half of the processes should be killed.
+  let share = 0.25;
   while (report.kills < kills) {
     const kind = names[report.runs % names.length]!;
     const { output: unkilled, milliseconds } = whole[report.runs % names.length]!;
@@ -89,7 +91,7 @@ export async function stress(
       if (random.below(4) === 0) killWithin(milliseconds);
       child.stderr.on("data", (chunk: Buffer) => {
         text += chunk.toString();
-        if (/step \d+\//.test(text)) killWithin(milliseconds / 4);
+        if (/step \d+\//.test(text)) killWithin(milliseconds * share);
       });
       const [code, signal] = (await once(child, "close")) as [number | null, string | null];
       clearTimeout(timer);
@@ -105,6 +107,7 @@ export async function stress(
         throw new Error(`${where}: resumed after step ${from}, though step ${reached} was reached`);
       }
       reached = Math.max(reached, saw);
+      share *= signal === "SIGKILL" ? 1.2 : 0.7;
       if (signal === "SIGKILL") {
         own++;
         if (saw === 0) report.early++;
