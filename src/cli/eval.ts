@@ -17,6 +17,7 @@ import {
 import { evaluateRetrieval, retrievalTable } from "./retrieval.ts";
 import {
   evaluateTasks,
+  floorOf,
   parseTasks,
   printed,
   readTasks,
@@ -89,10 +90,7 @@ function taskTable(
   average: "average" | "transferAverage",
   published: readonly PublishedRow[],
 ): string {
-  const overlaps = tasks.map((task) => {
-    const score = reports[0]!.tasks[task];
-    return score && "overlap" in score ? score.overlap.toFixed(2) : "";
-  });
+  const overlaps = tasks.map((task) => floorOf(reports[0]!.tasks[task])?.toFixed(2) ?? "");
   return table([
     ["model", ...tasks, "average"],
     ...(overlaps.some((cell) => cell !== "") ? [["word overlap", ...overlaps, ""]] : []),

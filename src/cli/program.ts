@@ -14,6 +14,7 @@ import { addInspect } from "./inspect.ts";
 import { addKey } from "./key.ts";
 import { addMerge } from "./merge.ts";
 import { addNew } from "./new.ts";
+import { addOverlap } from "./overlap.ts";
 import { addQuantize } from "./quantize.ts";
 import { addReport } from "./report.ts";
 import { addServe } from "./serve.ts";
@@ -39,6 +40,7 @@ const training = [
   addReport,
   addAblate,
   addAverage,
+  addOverlap,
   addQuantize,
 ];
 const using = [

@@ -6,7 +6,7 @@ import { cosineScores } from "../evaluate/measures.ts";
 import { PUBLISHED_STS, PUBLISHED_TRANSFER } from "../evaluate/published.ts";
 import { pairedBootstrap } from "../evaluate/statistics.ts";
 import { STS_TASKS } from "../evaluate/sts.ts";
-import { TRANSFER_TASKS } from "../evaluate/transfer.ts";
+import { ENTAILMENT_TASK, TRANSFER_TASKS } from "../evaluate/transfer.ts";
 import { readCorpus } from "../node/corpus.ts";
 import type { Split } from "../node/eval-data.ts";
 import { writeFileAtomic } from "../node/files.ts";
@@ -16,6 +16,7 @@ import { addCandidates, type CandidateOptions, candidatesOf } from "./candidates
 import {
   evaluateTasks,
   figure,
+  floorOf,
   parseTasks,
   readTasks,
   type Task,
@@ -79,16 +80,30 @@ async function report(options: ReportOptions): Promise<void> {
       [
         ["Semantic textual similarity", STS_TASKS, "average", PUBLISHED_STS],
         ["Transfer", TRANSFER_TASKS, "transferAverage", PUBLISHED_TRANSFER],
+        ["Entailment", [ENTAILMENT_TASK], undefined, []],
       ] as const
     )
       .filter(([, columns]) => columns.some((task) => reports[0]!.tasks[task] !== undefined))
       .map(([title, columns, average, published]) => ({
         title: `${title}, ${split} split`,
-        tasks: columns,
-        rows: reports.map((one, i) => ({
-          model: names[i]!,
-          scores: [...columns.map((task) => figure(one.tasks[task])), one[average] ?? undefined],
-        })),
+        columns: [...columns, ...(average ? ["average"] : [])],
+        rows: [
+          ...(average === "average"
+            ? [
+                {
+                  model: "word overlap",
+                  scores: columns.map((task) => floorOf(reports[0]!.tasks[task])),
+                },
+              ]
+            : []),
+          ...reports.map((one, i) => ({
+            model: names[i]!,
+            scores: [
+              ...columns.map((task) => figure(one.tasks[task])),
+              ...(average ? [one[average] ?? undefined] : []),
+            ],
+          })),
+        ],
         published,
       })),
     base: names[0]!,

@@ -174,6 +174,11 @@ export function figure(score: Score | undefined): number | undefined {
   return score && ("spearman" in score ? score.spearman : score.accuracy);
 }
 
+/** Of word overlap, where a task has it: the floor under the score. */
+export function floorOf(score: Score | undefined): number | undefined {
+  return score && "overlap" in score ? score.overlap : undefined;
+}
+
 export function printed(score: Score | undefined): string {
   return figure(score)?.toFixed(2) ?? "";
 }

@@ -244,9 +244,31 @@ export function wordOverlap(a: string, b: string): number {
   return shared === 0 ? 0 : shared / (first.size + second.size - shared);
 }
 
+/**
+ * F1 of two sentences as bags of words, in [0, 1]: twice the words they share over the words of both, each as often as it is
+ * there. SimCSE's paper compares training sets by its mean.
+ */
+export function sharedWords(a: string, b: string): number {
+  const first = bagOf(a);
+  const second = bagOf(b);
+  const left = new Map<string, number>();
+  for (const word of first) left.set(word, (left.get(word) ?? 0) + 1);
+  let shared = 0;
+  for (const word of second) {
+    const times = left.get(word) ?? 0;
+    if (times > 0) shared++;
+    left.set(word, times - 1);
+  }
+  return shared === 0 ? 0 : (2 * shared) / (first.length + second.length);
+}
+
 const WORD =
   /[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}]|[[\p{L}\p{M}\p{N}]--[\p{sc=Han}\p{sc=Hira}\p{sc=Kana}]]+/gv;
 
 function words(sentence: string): Set<string> {
-  return new Set(sentence.toLowerCase().match(WORD));
+  return new Set(bagOf(sentence));
+}
+
+function bagOf(sentence: string): readonly string[] {
+  return sentence.toLowerCase().match(WORD) ?? [];
 }

@@ -2,12 +2,12 @@
 import type { Geometry } from "../evaluate/geometry.ts";
 import type { PublishedRow } from "../evaluate/published.ts";
 import { figures, htmlPage, spectrumChart } from "./page.ts";
-import { escapeXml, heatMap, lineChart, type Point, scatter, scatterPath } from "./svg.ts";
+import { escapeXml, heatMap, lineChart, type Point, scatter, scatterPaths } from "./svg.ts";
 
 export interface ScoreTable {
   readonly title: string;
-  readonly tasks: readonly string[];
-  /** A model's scores, times 100, and their average; undefined where there is none. */
+  readonly columns: readonly string[];
+  /** A model's scores, times 100, for each column; undefined where there is none. */
   readonly rows: readonly {
     readonly model: string;
     readonly scores: readonly (number | undefined)[];
@@ -46,7 +46,7 @@ export interface EvaluationReport {
 
 export function evaluationReport(report: EvaluationReport): string {
   const { tables, comparisons, sentences, similarities, missing } = report;
-  const charts = [...geometryCharts(report), ...pathCharts(report)];
+  const charts = [...geometryCharts(report), ...pathChart(report)];
   const maps = similarities.map(({ model, cosines }) =>
     heatMap(sentences, cosines, {
       title: `Cosines of sentences, ${model}`,
@@ -78,7 +78,7 @@ function htmlTable(
   return `<h2>${escapeXml(title)}</h2>\n<div class="scores"><table><tr>${header}</tr>\n${body.join("\n")}\n</table></div>`;
 }
 
-function scoreTable({ title, tasks, rows, published }: ScoreTable): string {
+function scoreTable({ title, columns, rows, published }: ScoreTable): string {
   const ours = rows.map(({ model, scores }) => ({
     cells: [model, ...scores.map((score) => score?.toFixed(2) ?? "")],
   }));
@@ -86,7 +86,7 @@ function scoreTable({ title, tasks, rows, published }: ScoreTable): string {
     cells: [`published: ${model}`, ...scores.map((score) => score.toFixed(2))],
     published: true,
   }));
-  return htmlTable(title, ["model", ...tasks, "average"], [...ours, ...theirs]);
+  return htmlTable(title, ["model", ...columns], [...ours, ...theirs]);
 }
 
 function comparisonTable(base: string, comparisons: readonly Comparison[]): string {
@@ -141,13 +141,10 @@ function geometryCharts({ geometries }: EvaluationReport): string[] {
   ];
 }
 
-function pathCharts({ paths }: EvaluationReport): string[] {
-  return paths.map(({ name, points }) =>
-    scatterPath(points, {
-      title: `Training of ${name}`,
-      description: "One point for each evaluation, the first hollow; lower is better on both axes.",
-      x: "uniformity",
-      y: "alignment",
-    }),
-  );
+function pathChart({ paths }: EvaluationReport): string[] {
+  if (paths.length === 0) return [];
+  const title = `Training of ${paths.map(({ name }) => name).join(", ")}`;
+  const description =
+    "A path for each run, a point for each of its evaluations, the first hollow; lower is better on both axes.";
+  return [scatterPaths(paths, { title, description, x: "uniformity", y: "alignment" })];
 }

@@ -16,7 +16,7 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1320px; margin: 2rem aut
 main { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 26rem), 1fr)); gap: 1.5rem; }
 figure { margin: 0; } figcaption { text-align: center; } svg { width: 100%; }
 th { text-align: left; font-weight: normal; padding-right: 2rem; }
-.scores { overflow-x: auto; overflow-wrap: normal; } .scores td { text-align: right; padding: 0 .5rem; } .published { font-style: italic; }
+.scores { overflow-x: auto; overflow-wrap: normal; } .scores td, .scores th + th { text-align: right; padding: 0 .5rem; } .published { font-style: italic; }
 </style>
 <h1>${escapeXml(title)}</h1>
 ${body}

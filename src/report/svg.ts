@@ -23,6 +23,8 @@ const LEFT = 64;
 const RIGHT = 16;
 const TOP = 32;
 const BOTTOM = 44;
+/** About what a character of a legend takes. */
+const LETTER = 6.5;
 /** Points a curve is drawn with: about two for each unit of its width. */
 const MOST_POINTS = 1200;
 
@@ -40,38 +42,42 @@ export function lineChart(
     ys,
     options,
   );
-  const lines = curves.map(({ name, points }, i) => {
+  const lines = curves.map(({ points }, i) => {
     const path = thin(points).map(({ x, y }) => `${frame.x(x)},${frame.y(y)}`);
-    const legend = `<text x="${round(LEFT + 8 + Math.min(150, (WIDTH - LEFT - RIGHT) / curves.length) * i)}" y="${TOP - 4}" fill="${colour(i)}">${escapeXml(name)}</text>`;
-    return `<polyline points="${path.join(" ")}" fill="none" stroke="${colour(i)}" stroke-width="1.5"/>${curves.length > 1 ? legend : ""}`;
+    return `<polyline points="${path.join(" ")}" fill="none" stroke="${colour(i)}" stroke-width="1.5"/>`;
   });
   const dashed =
     level &&
     `<line x1="${LEFT}" x2="${WIDTH - RIGHT}" y1="${frame.y(level.y)}" y2="${frame.y(level.y)}" stroke="currentColor" stroke-dasharray="4 4"/>` +
       `<text x="${WIDTH - RIGHT}" y="${frame.y(level.y) - 4}" text-anchor="end">${escapeXml(level.name)}</text>`;
-  return frame.wrap(lines.join("") + (dashed ?? ""));
+  return frame.wrap(lines.join("") + legend(curves.map(({ name }) => name)) + (dashed ?? ""));
 }
 
-/** Points that a line connects in their order, the first hollow; `label` names each on hover. */
-export function scatterPath(
-  given: readonly (Point & { readonly label: string })[],
+/** Ways, each under its name: points that a line connects in their order, the first hollow; `label` names each on hover. */
+export function scatterPaths(
+  given: readonly {
+    readonly name: string;
+    readonly points: readonly (Point & { readonly label: string })[];
+  }[],
   options: ChartOptions,
 ): string {
-  const points = given.filter(isFinitePoint);
+  const ways = given.map(({ name, points }) => ({ name, points: points.filter(isFinitePoint) }));
+  const all = ways.flatMap(({ points }) => points);
   const frame = makeFrame(
-    points.map(({ x }) => x),
-    points.map(({ y }) => y),
+    all.map(({ x }) => x),
+    all.map(({ y }) => y),
     options,
   );
-  const path = points.map(({ x, y }) => `${frame.x(x)},${frame.y(y)}`).join(" ");
-  const marks = points.map(
-    ({ x, y, label }, i) =>
-      `<circle cx="${frame.x(x)}" cy="${frame.y(y)}" r="4" stroke="${colour(0)}" ` +
-      `fill="${i === 0 ? "none" : colour(0)}"><title>${escapeXml(label)}</title></circle>`,
-  );
-  return frame.wrap(
-    `<polyline points="${path}" fill="none" stroke="${colour(0)}" opacity="0.5"/>${marks.join("")}`,
-  );
+  const drawn = ways.map(({ points }, way) => {
+    const path = points.map(({ x, y }) => `${frame.x(x)},${frame.y(y)}`).join(" ");
+    const marks = points.map(
+      ({ x, y, label }, i) =>
+        `<circle cx="${frame.x(x)}" cy="${frame.y(y)}" r="4" stroke="${colour(way)}" ` +
+        `fill="${i === 0 ? "none" : colour(way)}"><title>${escapeXml(label)}</title></circle>`,
+    );
+    return `<polyline points="${path}" fill="none" stroke="${colour(way)}" opacity="0.5"/>${marks.join("")}`;
+  });
+  return frame.wrap(drawn.join("") + legend(ways.map(({ name }) => name)));
 }
 
 /** Points, each under its name. */
@@ -138,6 +144,19 @@ export function histogram(counts: readonly number[], options: ChartOptions): str
     return `<rect x="${left}" y="${top}" width="${width}" height="${height}" fill="${colour(0)}">${title}</rect>`;
   });
   return frame.wrap(bars.join(""));
+}
+
+/** Names in the colours of their marks, above the frame; of a single one the title says enough. */
+function legend(names: readonly string[]): string {
+  if (names.length < 2) return "";
+  const width = Math.min(150, (WIDTH - LEFT - RIGHT) / names.length);
+  // As many characters as fit; a name is whole on hover.
+  const most = Math.floor(width / LETTER) - 1;
+  const texts = names.map((name, i) => {
+    const shown = name.length > most ? `…${name.slice(1 - most)}` : name;
+    return `<text x="${round(LEFT + 8 + width * i)}" y="${TOP - 4}" fill="${colour(i)}">${escapeXml(shown)}<title>${escapeXml(name)}</title></text>`;
+  });
+  return texts.join("");
 }
 
 export function escapeXml(text: string): string {

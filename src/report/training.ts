@@ -1,7 +1,7 @@
 /** A training run as one HTML page: it needs no network, no script and no other file. */
 import type { DevReport, StepReport } from "../train/trainer.ts";
 import { figures, htmlPage, spectrumChart } from "./page.ts";
-import { escapeXml, histogram, lineChart, scatterPath } from "./svg.ts";
+import { escapeXml, histogram, lineChart, scatterPaths } from "./svg.ts";
 
 export interface TrainingRun {
   readonly name: string;
@@ -120,19 +120,17 @@ function devChart(evaluations: readonly DevReport[]): string {
 }
 
 function pathChart(evaluations: readonly DevReport[]): string {
-  return scatterPath(
-    evaluations.map(({ step, alignment, uniformity }) => ({
-      x: uniformity,
-      y: alignment,
-      label: `step ${step}: alignment ${alignment.toFixed(3)}, uniformity ${uniformity.toFixed(3)}`,
-    })),
-    {
-      title: "Alignment and uniformity",
-      description: "One point for each evaluation, the first hollow; lower is better on both axes.",
-      x: "uniformity",
-      y: "alignment",
-    },
-  );
+  const points = evaluations.map(({ step, alignment, uniformity }) => ({
+    x: uniformity,
+    y: alignment,
+    label: `step ${step}: alignment ${alignment.toFixed(3)}, uniformity ${uniformity.toFixed(3)}`,
+  }));
+  return scatterPaths([{ name: "", points }], {
+    title: "Alignment and uniformity",
+    description: "One point for each evaluation, the first hollow; lower is better on both axes.",
+    x: "uniformity",
+    y: "alignment",
+  });
 }
 
 function summary(steps: readonly StepReport[], evaluations: readonly DevReport[]): string {

@@ -2,7 +2,7 @@ import { readFileSync } from "node:fs";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { FormatError } from "../../src/errors.ts";
-import { parsePairs, wordOverlap } from "../../src/evaluate/pairs.ts";
+import { parsePairs, sharedWords, wordOverlap } from "../../src/evaluate/pairs.ts";
 
 describe("parsePairs", () => {
   it("reads score, sentence and sentence", () => {
@@ -146,6 +146,16 @@ describe("parsePairs", () => {
         },
       ),
     );
+  });
+});
+
+describe("sharedWords", () => {
+  it("is F1 of bags of words: each word as often as it is there", () => {
+    expect(sharedWords("A man plays a guitar.", "a MAN plays the piano!")).toBe(6 / 10);
+    expect(sharedWords("the the cat", "the dog")).toBe(2 / 5);
+    expect(sharedWords("the cat", "the the the")).toBe(2 / 5);
+    expect(sharedWords("one", "two")).toBe(0);
+    expect(sharedWords("", "")).toBe(0);
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { histogram, lineChart, scatterPath } from "../../src/report/svg.ts";
+import { histogram, lineChart, scatterPaths } from "../../src/report/svg.ts";
 import { trainingReport } from "../../src/report/training.ts";
 
 const options = { title: "A & B", description: "What <it> says.", x: "step", y: "value" };
@@ -26,7 +26,7 @@ describe("a chart", () => {
   it("says what it shows, with text escaped", () => {
     for (const svg of [
       lineChart([{ name: "a", points: [{ x: 1, y: 1 }] }], options),
-      scatterPath([{ x: 1, y: 1, label: "<1>" }], options),
+      scatterPaths([{ name: "<it>", points: [{ x: 1, y: 1, label: "<1>" }] }], options),
       histogram([1, 2], options),
     ]) {
       expect(svg).toContain('role="img"');
