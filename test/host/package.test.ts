@@ -142,7 +142,8 @@ it("simcse new writes a project that installs the package, passes the type check
   const [tarball] = readdirSync(directory).filter((file) => file.endsWith(".tgz"));
   const command = join(directory, "node_modules/simcse-edge/dist/src/cli/main.js");
   needs(test, tarball !== undefined && existsSync(command), "the npm registry");
-  const args = [command, "new", "my worker", "--model", "models/my-model"];
+  const args = [command, "new", "my worker", "--model", "models/own"];
+  await writeTinyModel(join(directory, "models/own"), "int8");
   expect(run(directory, process.execPath, ...args).code).toBe(0);
   const project = join(directory, "my worker");
   const again = run(directory, process.execPath, ...args);
@@ -167,7 +168,7 @@ it("simcse new writes a project that installs the package, passes the type check
   const compiler = "node_modules/typescript/bin/tsc";
   expect(run(project, process.execPath, compiler)).toEqual({ code: 0, out: "" });
 
-  await using model = await SimCSE.load(join(directory, "models/my-model"), { threads: 1 });
+  await using model = await SimCSE.load(join(directory, "models/own"), { threads: 1 });
   const child = spawn("npm", ["run", "dev", "--", "--port", "0"], {
     cwd: project,
     detached: true,
