@@ -1,9 +1,10 @@
 import { Option, type Command } from "commander";
 import { UsageError } from "../errors.ts";
 import { openFlatIndex, saveIndex, SimCSE } from "../node/index.ts";
-import { readTexts } from "../node/text-files.ts";
-import type { ItemId, NewItem } from "../search/flat-index.ts";
+import { readItems } from "../node/text-files.ts";
+import type { ItemId } from "../search/flat-index.ts";
 import { INDEX_PRECISIONS, type IndexPrecision } from "../search/rows.ts";
+import { addFill } from "./index-fill.ts";
 import { addNeighbours } from "./index-neighbours.ts";
 import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 import { count, note, Progress } from "./terminal.ts";
@@ -26,20 +27,6 @@ interface SearchCommandOptions {
   readonly json?: boolean;
 }
 
-/** Items of a file: texts, and of JSON lines their `id`; all other fields are metadata. */
-async function readItems(input: string, field: string | undefined): Promise<NewItem[]> {
-  const items: NewItem[] = [];
-  for await (const { text, fields } of readTexts(input, field)) {
-    const { id, [field ?? "text"]: _, ...metadata } = fields;
-    items.push({
-      text,
-      ...((typeof id === "number" || typeof id === "string") && { id }),
-      ...(Object.keys(metadata).length > 0 && { metadata }),
-    });
-  }
-  return items;
-}
-
 /** Shows how far encoding is. */
 function reportProgress(): (progress: { done: number; total: number }) => void {
   const line = new Progress();
@@ -51,7 +38,7 @@ function reportProgress(): (progress: { done: number; total: number }) => void {
 
 async function build(input: string, file: string, options: BuildOptions): Promise<void> {
   const { model: folder, field, precision, dimensions, prompt, threads } = options;
-  const items = await readItems(input, field);
+  const items = await Array.fromAsync(readItems(input, field));
   await using model = await SimCSE.load(folder, { threads });
   const index = await model.buildIndex(items, {
     precision,
@@ -65,7 +52,7 @@ async function build(input: string, file: string, options: BuildOptions): Promis
 
 async function add(file: string, input: string, options: AddOptions): Promise<void> {
   const { model: folder, field, prompt, threads } = options;
-  const items = await readItems(input, field);
+  const items = await Array.fromAsync(readItems(input, field));
   await using model = await SimCSE.load(folder, { threads });
   const index = await model.loadIndex(file);
   const before = index.size;
@@ -176,4 +163,5 @@ export function addIndex(program: Command): void {
     .action((file: string, ids: string[]) => remove(file, ids));
 
   addNeighbours(index);
+  addFill(index);
 }

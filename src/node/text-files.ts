@@ -1,5 +1,6 @@
 /** Texts that come one by one, of files or stdin: plain text, JSON objects, or a column of a table. */
 import { FormatError } from "../errors.ts";
+import type { NewItem } from "../search/flat-index.ts";
 import { lines, openRows } from "./rows.ts";
 
 /** A text, and whatever else its line says. */
@@ -35,6 +36,24 @@ export async function* readTexts(file: string, field?: string): AsyncGenerator<T
     yield* readJsonLines(file, name);
   } else {
     for await (const text of readLines(file)) yield { text, fields: { text } };
+  }
+}
+
+/**
+ * Texts as `readTexts` has them, with what belongs to them: of JSON objects their `id`, if it is a number or a string, and
+ * all other fields as metadata.
+ */
+export async function* readItems(
+  file: string,
+  field?: string,
+): AsyncGenerator<Exclude<NewItem, string>> {
+  for await (const { text, fields } of readTexts(file, field)) {
+    const { id, [field ?? "text"]: _, ...metadata } = fields;
+    yield {
+      text,
+      ...((typeof id === "number" || typeof id === "string") && { id }),
+      ...(Object.keys(metadata).length > 0 && { metadata }),
+    };
   }
 }
 

@@ -14,6 +14,7 @@ import { remoteDocuments } from "../../worker/documents/remote.ts";
 import type { DocumentStore } from "../../worker/documents/store.ts";
 import { serviceLoader } from "../../worker/service.ts";
 import { dice } from "../host/hostile.ts";
+import { fuzz } from "./fuzz.ts";
 import { assetsOf, makeTinyProject, OPEN, SENTENCES, type TinyProject } from "./tiny-model.ts";
 
 let project: TinyProject;
@@ -116,6 +117,17 @@ it("holds as many documents as MAX_INDEX_BYTES has room for", async () => {
     ]);
     const fits = await ask("POST", "/documents", { documents: documents.slice(1) });
     expect(fits.status).toBe(200);
+  } finally {
+    await workerd.close();
+  }
+});
+
+it("hostile requests get no 5xx, and a document between them is found as before", async () => {
+  const workerd = await start("hostile");
+  try {
+    const statuses = await fuzz(workerd.url, 500, 11);
+    expect(statuses.get(200)).toBeGreaterThan(500 / 5);
+    expect(statuses.get(204)).toBeGreaterThan(5);
   } finally {
     await workerd.close();
   }

@@ -12,6 +12,9 @@ const ROUTES = [
   "/similarity",
   "/tokenize",
   "/search",
+  "/documents",
+  "/documents/%2e%2e",
+  "/documents?limit=2&after=%00",
   "/info",
   "/%00",
   "/__proto__",
@@ -27,6 +30,13 @@ const FIELDS = [
   "model",
   "prompt_name",
   "parameters",
+  "documents",
+  "id",
+  "ids",
+  "text",
+  "metadata",
+  "filter",
+  "threshold",
   "__proto__",
   "constructor",
 ];
@@ -117,9 +127,20 @@ export async function fuzz(
     return kind === 3 ? text.slice(0, below(text.length)) : text;
   };
   /** A request of the right shape, with texts and ids that are odd: most of these reach the model. */
-  const wellFormed = (): [path: string, request: object] => {
+  const wellFormed = (): [path: string, request: object, method?: string] => {
     const texts = Array.from({ length: 1 + below(4) }, () => pick(TEXTS));
-    const kind = below(5);
+    const kind = below(8);
+    const field = pick(FIELDS);
+    if (kind === 7) return ["/documents", { ids: [pick(SHORT)] }, "DELETE"];
+    if (kind === 6) {
+      const metadata = { [field]: below(2) ? value(2) : pick(NUMBERS) };
+      const documents = [{ id: pick(SHORT), text: pick(SHORT), metadata }];
+      return ["/documents", { documents, truncate: true }];
+    }
+    if (kind === 5) {
+      const filter = { [field]: below(2) ? value(3) : { $ne: pick(SHORT) } };
+      return ["/search", { query: pick(SHORT), filter, threshold: pick(NUMBERS) }];
+    }
     if (kind === 0) return ["/search", { query: pick(SHORT), top_k: 1 + below(52) }];
     if (kind === 1) return ["/v1/embeddings", { model, input: pick(SHORT) }];
     if (kind === 2) {
@@ -133,8 +154,16 @@ export async function fuzz(
   const send = async (path: string, init: RequestInit): Promise<Response> =>
     fetch(url + path, { ...init, signal: AbortSignal.timeout(20_000) });
   const good = async (): Promise<string> => {
-    const body = '{"inputs":"a cat"}';
-    return (await send("/embed", { method: "POST", headers: JSON_TYPE, body })).text();
+    const answers = [];
+    for (const [method, path, body] of [
+      ["POST", "/embed", '{"inputs":"a cat"}'],
+      ["POST", "/documents", '{"documents":[{"id":"good","text":"a cat","metadata":{"good":1}}]}'],
+      ["POST", "/search", '{"query":"a cat","filter":{"good":1}}'],
+      ["GET", "/documents/good", null],
+    ] as const) {
+      answers.push(await (await send(path, { method, headers: JSON_TYPE, body })).text());
+    }
+    return answers.join("\n");
   };
   const models = (await (await send("/v1/models", {})).json()) as { data: { id: string }[] };
   const model = models.data[0]!.id;
@@ -147,7 +176,7 @@ export async function fuzz(
     const path = hostile ? pick(ROUTES) : shaped[0];
     const text = hostile ? malformed() : JSON.stringify(shaped[1]);
     const headers = { ...JSON_TYPE, ...(hostile && pick(HEADERS)) };
-    const method = hostile ? pick(["POST", "POST", "POST", "PUT"]) : "POST";
+    const method = hostile ? pick(["POST", "POST", "DELETE", "PUT"]) : (shaped[2] ?? "POST");
     const whole: RequestInit = { method, headers, body: text };
     const chunked = below(4) === 0; // without a length
     const pause = below(2) * below(PAUSE);
@@ -187,7 +216,7 @@ if (import.meta.main) {
   const [requests = "10000", seed = "1"] = process.argv.slice(2);
   const project = await makeTinyProject();
   try {
-    await using worker = await watchWorker(project.directory);
+    await using worker = await watchWorker(project.directory, { documents: true });
     await fuzz(worker.url, WARM_UP, Number(seed) + 1);
     const before = await worker.memory();
     console.log("MB after the warm-up", before);

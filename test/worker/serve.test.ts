@@ -3,8 +3,10 @@ import { type ChildProcess, spawn, spawnSync } from "node:child_process";
 import { createHash } from "node:crypto";
 import { once } from "node:events";
 import { type IncomingMessage, request } from "node:http";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { text } from "node:stream/consumers";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { makeTinyProject, type TinyProject } from "./tiny-model.ts";
 
@@ -134,6 +136,37 @@ describe("simcse serve", () => {
       const response = await fetch(`${url}/search`, { method: "POST", headers: json, body });
       const { results } = (await response.json()) as { results: object[] };
       expect(results).toEqual([{ ...document, score: expect.closeTo(1, 6) as number }]);
+    });
+  });
+
+  it("simcse index fill writes a file into it, and says what a server refuses", async () => {
+    const input = join(project.directory, "rows.jsonl");
+    const rows = [...Array(25).keys()].map((i) => ({
+      id: i,
+      body: "a cat sleeps",
+      page: i % 2,
+    }));
+    await writeFile(input, rows.map((row) => JSON.stringify(row)).join("\n"));
+    const database = join(project.directory, "filled.sqlite");
+    const args = ["--api-key", "secret", "--documents", database];
+    await serving({ args }, async ({ url }) => {
+      const fill = async (...more: string[]) => {
+        // prettier-ignore
+        const command = ["src/cli/main.ts", "index", "fill", input, "--url", url, "--field", "body", "--batch-size", "10", ...more];
+        const child = spawn(process.execPath, command, { env: environment });
+        const [errors, [code]] = await Promise.all([text(child.stderr), once(child, "exit")]);
+        return [code as number, errors] as const;
+      };
+      const [refused, why] = await fill();
+      expect([refused, why]).toEqual([1, expect.stringContaining("401") as string]);
+      for (let i = 0; i < 2; i++) {
+        const [code, errors] = await fill("--api-key", "secret");
+        expect([code, errors]).toEqual([0, expect.stringContaining("25 documents") as string]);
+      }
+      const response = await fetch(`${url}/documents`, { headers: bearer("secret") });
+      const { documents } = (await response.json()) as { documents: object[] };
+      expect(documents).toHaveLength(25);
+      expect(documents[1]).toEqual({ id: "1", text: "a cat sleeps", metadata: { page: 1 } });
     });
   });
 

@@ -1,5 +1,5 @@
 /** A Worker in plain workerd that tells its memory, and how long requests take inside it. */
-import { readFile } from "node:fs/promises";
+import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { COMPATIBILITY } from "../../src/node/worker-project.ts";
 import { bundleWorker, runWorkerd } from "../../src/node/workerd.ts";
@@ -28,7 +28,7 @@ const entryOf = (module: string): string => `
       memories.push(this);
     }
   };
-  const { default: worker } = await import(${JSON.stringify(`./${module}`)});
+  const { default: worker, Documents } = await import(${JSON.stringify(`./${module}`)});
   async function repeat(request, times) {
     const body = await request.text();
     const begin = performance.now();
@@ -40,6 +40,7 @@ const entryOf = (module: string): string => `
     }
     return Response.json(performance.now() - begin);
   }
+  export { Documents };
   export default {
     fetch(request, env, context) {
       const times = Number(request.headers.get("x-repeat"));
@@ -53,12 +54,18 @@ const entryOf = (module: string): string => `
 /** Clock ticks of a second in /proc, on every Linux that Node runs on. */
 const TICKS = 100;
 
-/** Runs a project's Worker, open to everybody. */
-export async function watchWorker(project: string): Promise<Watched> {
+/** Runs a project's Worker, open to everybody; with `documents` it keeps them in the project's folder. */
+export async function watchWorker(
+  project: string,
+  { documents = false }: { documents?: boolean } = {},
+): Promise<Watched> {
   const bundle = await bundleWorker(project);
+  const kept = join(project, "documents");
+  await mkdir(kept, { recursive: true });
   const workerd = await runWorkerd(bundle, {
     ...COMPATIBILITY,
     assets: join(project, "public"),
+    ...(documents && { documents: kept }),
     entry: entryOf(bundle.modules[0]!),
     variables: { PUBLIC: "true" },
     v8Flags: ["--expose-gc"],

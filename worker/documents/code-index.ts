@@ -21,6 +21,7 @@ export class CodeIndex {
   /** Most rows. */
   readonly most: number;
   readonly #rows: Rows;
+  readonly #candidates: Rows;
   readonly #live: Uint8Array; // [most] 1 where a search may find a row
   readonly #gaps: number[] = []; // rows below the end that are free
   #end = 0;
@@ -30,6 +31,7 @@ export class CodeIndex {
     this.space = space;
     this.most = most;
     this.#rows = new Rows(kernels, space.dimension, "int8", most);
+    this.#candidates = new Rows(kernels, space.dimension, "float32");
     this.#live = new Uint8Array(most);
   }
 
@@ -91,6 +93,16 @@ export class CodeIndex {
       yield found.map(({ row }) => row);
       last = found.at(-1)!;
     }
+  }
+
+  /** Inner products of a query [dimension] with vectors [candidates][dimension] themselves. */
+  scores(query: Float32Array, vectors: readonly Float32Array[]): number[] {
+    const scores: number[] = [];
+    this.#candidates.reserve(vectors.length);
+    vectors.forEach((vector, i) => this.#candidates.write(i, vector));
+    this.#candidates.setQuery(query);
+    this.#candidates.compare("values", 0, vectors.length, (part) => scores.push(...part));
+    return scores;
   }
 
   #reach(row: number): void {

@@ -3,7 +3,6 @@
  * first needed, and changes with it. The index finds candidates; their float32 vectors, in SQLite, give the scores.
  */
 import type { Metadata } from "../../src/search/flat-index.ts";
-import { Rows } from "../../src/search/rows.ts";
 import { CodeIndex, documentsIn } from "./code-index.ts";
 import { type Filter, matches } from "./filter.ts";
 import type {
@@ -134,12 +133,13 @@ export class SqlDocuments {
     const { topK, threshold, filter } = query;
     const wanted = Math.max(RESCORE_FACTOR * topK, RESCORE_LEAST);
     let candidates: number[] = [];
-    for (const rows of this.#open(space).ranked(vector, wanted)) {
+    const index = this.#open(space);
+    for (const rows of index.ranked(vector, wanted)) {
       candidates = candidates.concat(filter ? this.#passing(filter, rows) : rows);
       // Filtered, the first rows may not be enough.
       if (candidates.length >= wanted) break;
     }
-    const best = this.#rescore(space, vector, candidates.slice(0, wanted))
+    const best = this.#rescore(index, vector, candidates.slice(0, wanted))
       .filter(({ score }) => score >= threshold)
       .slice(0, topK);
     const rows = best.map(({ row }) => row);
@@ -159,24 +159,18 @@ export class SqlDocuments {
     return rows.filter((row) => passing.has(row));
   }
 
-  /** Rows by the inner product of their float32 vectors with one of [dimension], best first, then by id. */
+  /** Rows by the inner product of their float32 vectors with a query [dimension], best first, then by id. */
   #rescore(
-    { dimension }: VectorSpace,
+    index: CodeIndex,
     query: Float32Array,
     rows: readonly number[],
   ): { readonly row: number; readonly score: number }[] {
-    const vectors = new Rows(this.#kernels, dimension, "float32", rows.length);
-    vectors.reserve(rows.length);
-    const found: { row: number; id: string; score: number }[] = [];
-    for (const { row, id, vector } of this.#select(["row", "id", "vector"], "row", rows)) {
-      vectors.write(found.length, new Float32Array(bytesOf(vector).buffer));
-      found.push({ row, id, score: NaN });
-    }
-    vectors.setQuery(query);
-    vectors.compare("values", 0, found.length, (scores, first) => {
-      scores.forEach((score, i) => (found[first + i]!.score = score));
-    });
-    return found.toSorted((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
+    const candidates = [...this.#select(["row", "id", "vector"], "row", rows)];
+    const vectors = candidates.map(({ vector }) => new Float32Array(bytesOf(vector).buffer));
+    const scores = index.scores(query, vectors);
+    return candidates
+      .map(({ row, id }, i) => ({ row, id, score: scores[i]! }))
+      .toSorted((a, b) => b.score - a.score || (a.id < b.id ? -1 : 1));
   }
 
   /** Columns of the documents whose `key` is one of a list. One parameter carries it: a statement may have few. */
