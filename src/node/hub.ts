@@ -21,8 +21,8 @@ export interface DownloadProgress {
   readonly total: number;
 }
 
-/** Models that come with the package, by names of their own. */
-const BOXED: readonly string[] = ["simcse-edge-nano"];
+/** Our own models: nano comes with the package, which stays small, and both with the repository. */
+const BOXED: readonly string[] = ["simcse-edge-nano", "simcse-edge-mini"];
 
 /** `org/name`, or `org/name@revision`: a branch, a tag or a commit. */
 const NAME = /^([A-Za-z0-9][\w.-]*\/[A-Za-z0-9][\w.-]*)(?:@([\w.][\w./-]*))?$/;
@@ -46,7 +46,13 @@ export function onDownload(tell: (progress: DownloadProgress) => void): void {
  */
 export async function findModel(name: string): Promise<string> {
   if (await exists(name)) return name;
-  if (BOXED.includes(name)) return join(PACKAGE, "models", name);
+  if (BOXED.includes(name)) {
+    const folder = join(PACKAGE, "models", name);
+    if (await exists(folder)) return folder;
+    throw new HubError(
+      `${name}: not in the npm package, which is kept small; copy models/${name} from the repository and give its path`,
+    );
+  }
   const [, repo, revision = "main"] = NAME.exec(name) ?? [];
   if (repo === undefined) return name;
   return new Download(repo, revision).folder();
