@@ -3,6 +3,7 @@
  * of a group those of its members; rows are medians of alternating rounds, with the least and the most of them, and the share of the peak or of a copy.
  */
 import { attention } from "./attention.ts";
+import { boxed } from "./boxed.ts";
 import { base, minilm, start, stsb } from "./encode.ts";
 import { infonce } from "./infonce.ts";
 import { linear } from "./linear.ts";
@@ -34,6 +35,7 @@ const benches: Record<string, () => Iterable<Table> | AsyncIterable<Table>> = {
   base,
   start,
   stsb,
+  boxed,
   workerd,
 };
 

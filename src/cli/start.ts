@@ -32,6 +32,9 @@ interface StartOptions {
 
 const PAIRS = join(PACKAGE, "examples/software-pairs.tsv");
 
+/** What a model knows that has seen more than one's own text. */
+const BOXED = "simcse-edge-nano";
+
 /** A small corpus is read several times: fewer steps than these teach little. */
 const SENTENCES_SEEN = 40_000;
 
@@ -100,12 +103,11 @@ export async function start(options: StartOptions): Promise<void> {
   heading(`4. simcse quantize --model ${trained} --output ${int8}`);
   await quantize({ model: trained, output: int8, dtype: "int8" });
 
-  heading(`5. simcse eval --model ${untrained} ${trained} ${int8} --pairs ${relative("", PAIRS)}`);
-  const reports = await evaluateModels(
-    await candidatesOf({ model: [untrained, trained, int8] }),
-    PAIRS,
+  heading(
+    `5. simcse eval --model ${untrained} ${trained} ${int8} ${BOXED} --pairs ${relative("", PAIRS)}`,
   );
-  console.log(reportTable(["untrained", "trained", "trained, int8"], reports));
+  const reports = await evaluateModels([untrained, trained, int8, BOXED], PAIRS);
+  console.log(reportTable(["untrained", "trained", "trained, int8", BOXED], reports));
   const [before, after] = reports as [(typeof reports)[0], (typeof reports)[0]];
   const beats = (name: string, score: number): string =>
     after.spearman > score
