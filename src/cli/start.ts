@@ -106,7 +106,8 @@ export async function start(options: StartOptions): Promise<void> {
   heading(
     `5. simcse eval --model ${untrained} ${trained} ${int8} ${BOXED} --pairs ${relative("", PAIRS)}`,
   );
-  const reports = await evaluateModels([untrained, trained, int8, BOXED], PAIRS);
+  const models = [untrained, trained, int8, BOXED];
+  const reports = await evaluateModels(await candidatesOf({ model: models }), PAIRS);
   console.log(reportTable(["untrained", "trained", "trained, int8", BOXED], reports));
   const [before, after] = reports as [(typeof reports)[0], (typeof reports)[0]];
   const beats = (name: string, score: number): string =>
