@@ -10,6 +10,8 @@ import { loadWeights } from "./weights.ts";
 
 /** Tokens of a batch: enough to keep the products busy, few enough for their activations to stay near the caches. */
 export const BATCH_TOKENS = 1024;
+/** Numbers of a token up to which a batch has so many; of wider ones it has fewer, or BERT-base in int4 would not fit a Worker. */
+const BATCH_WIDTH = 384;
 
 /** The memory of encoders that share their weights. */
 export interface EncoderPlan {
@@ -21,7 +23,8 @@ export interface EncoderPlan {
 
 /** Where the encoders of a memory lie: the weights once, then a batch and buffers for each of them. */
 export function planEncoders(config: ModelConfig, ranks: number): EncoderPlan {
-  const tokens = Math.max(BATCH_TOKENS, config.maxLength);
+  const share = Math.min(1, BATCH_WIDTH / config.encoder.hiddenSize);
+  const tokens = Math.max(Math.floor(share * BATCH_TOKENS), config.maxLength);
   const limits = { tokens, sequences: BATCH_TOKENS / 2, maxLength: config.maxLength };
   const arena = new Arena();
   const model = planInference(arena, config);
