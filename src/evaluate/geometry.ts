@@ -51,7 +51,7 @@ export function measureGeometry(
   };
 }
 
-/** Singular values of the matrix of rows [dimension], each made a unit vector: falling, over the largest. */
+/** Singular values [dimension] of the matrix of rows [dimension], each made a unit vector: falling, over the largest. */
 export function singularValues(rows: readonly Float32Array[]): number[] {
   const unit = rows.map((row) => {
     const length = Math.hypot(...row) || 1;
@@ -62,5 +62,5 @@ export function singularValues(rows: readonly Float32Array[]): number[] {
   const smaller = unit.length < columns.length ? columns : unit;
   const { values } = symmetricEigen(secondMoment(smaller, new Float64Array(smaller[0]!.length)));
   const largest = Math.sqrt(values[0]!);
-  return Array.from(values, (value) => Math.sqrt(Math.max(0, value)) / largest);
+  return Array.from(columns, (_, i) => Math.sqrt(Math.max(0, values[i] ?? 0)) / largest);
 }
