@@ -101,6 +101,10 @@ it("installs with six packages, none of them native, and runs the examples of RE
     "models/my-model",
   );
   expect(compared).toEqual({ code: 0, out: "1.0000\n" });
+  // prettier-ignore
+  const absent = run(directory, process.execPath, command, "similarity", "a", "a", "--model", "simcse-edge-mini");
+  expect(absent.code).toBe(1);
+  expect(absent.out).toContain("simcse-edge-mini: not in the npm package");
 });
 
 it("every entry of exports imports, with types; publint and attw find nothing", async (test) => {

@@ -2,7 +2,8 @@ import { spawnSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { Worker } from "node:worker_threads";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { SimCSE as EdgeSimCSE } from "../../src/edge.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { SimCSE } from "../../src/node/index.ts";
@@ -54,6 +55,20 @@ describe.each(DTYPES)("%s: a vector has the same bits", (dtype) => {
       expect(await loaded.encode(TEXTS, { batchSize })).toEqual(expected);
     }
     expect(await loaded.encode(TEXTS[3]!)).toEqual(expected[3]);
+  });
+
+  it("on a pool, of token ids that lie in a large buffer, which stays where it is", async () => {
+    const { config, tensors, weightsFile } = await readModelFolder(folderOf(dtype));
+    const sent = vi.spyOn(Worker.prototype, "postMessage");
+    const pool = await EncoderPool.start(config, tensors, weightsFile, 1);
+    const all = new Int32Array(1e6).fill(5);
+    const views = [all.subarray(0, 3), all.subarray(4, 9)];
+    const found = await pool.encode(views);
+    const { texts } = sent.mock.lastCall![0] as { texts: Int32Array[] };
+    sent.mockRestore();
+    expect(texts.map(({ buffer }) => buffer.byteLength)).toEqual([12, 20]);
+    expect(found).toEqual(await pool.encode(views.map((view) => [...view])));
+    await pool.close();
   });
 
   it("without threads, of files in memory", async () => {

@@ -2,8 +2,6 @@ import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { parseConfig } from "../../src/model/config.ts";
 import { size, type Tensor } from "../../src/runtime/arena.ts";
-import { instantiate } from "../../src/runtime/instantiate.ts";
-import type { Kernels } from "../../src/runtime/kernels.ts";
 import type { MaskedBatch } from "../../src/train/masking.ts";
 import type { DistillOptions } from "../../src/train/objective.ts";
 import {
@@ -14,6 +12,7 @@ import {
   writeTrainingBatch,
 } from "../../src/train/step.ts";
 import { uniform } from "../kernels/harness.ts";
+import { oneRank } from "./rank.ts";
 import { normalize } from "../oracle/pooling.ts";
 
 /** 50 steps without dropout, the data in its order, against PyTorch in float64: `test/golden/make_curves.py` made the losses. */
@@ -102,11 +101,7 @@ function curve(name: string): number[] {
     maxGradientNorm: golden.maxGradientNorm,
   };
   const plan = planTraining(options, 1);
-  const { pages } = plan.arena;
-  const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
-  const { buffer } = memory;
-  const k = instantiate<Kernels>(new WebAssembly.Module(readFileSync("build/node.wasm")), memory);
-  k.join(0, 1);
+  const { k, buffer } = oneRank("node", plan.arena.pages);
   const values = ({ ptr, shape }: Tensor): Float32Array =>
     new Float32Array(buffer, ptr, size(shape));
   for (const tensor of plan.model.weights.named) {

@@ -15,8 +15,6 @@ import { type ParameterSet, planParameters } from "../../src/model/parameters.ts
 import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
 import { storeWeights } from "../../src/model/weights.ts";
 import { Arena, size, type Tensor } from "../../src/runtime/arena.ts";
-import { instantiate } from "../../src/runtime/instantiate.ts";
-import type { Kernels } from "../../src/runtime/kernels.ts";
 import {
   planTraining,
   readLoss,
@@ -26,6 +24,7 @@ import {
   writeTrainingBatch,
 } from "../../src/train/step.ts";
 import { uniform } from "../kernels/harness.ts";
+import { oneRank } from "./rank.ts";
 
 /** The whole encoder against PyTorch in float64; `test/golden/README.md` says how the numbers were made. */
 const golden = JSON.parse(readFileSync("test/golden/encoder.json", "utf8"));
@@ -56,7 +55,7 @@ function start(target: string, pooling: Pooling, changes: Partial<StepOptions> =
     ...changes,
   };
   const plan = planTraining(options, 1);
-  const { k, buffer } = newKernels(target, plan.arena.pages);
+  const { k, buffer } = oneRank(target, plan.arena.pages);
   setInitial(buffer, plan.model.weights);
   const step = (sequences: number[][], header: Omit<StepHeader, "touched">): void => {
     new Int32Array(buffer, plan.objective.ids.ptr, sequences.length).set(
@@ -73,17 +72,6 @@ function start(target: string, pooling: Pooling, changes: Partial<StepOptions> =
 /** Of two layers both averages of two are the same. */
 const goldenName = (pooling: Pooling): Pooling =>
   pooling === "avg_top2" ? "avg_first_last" : pooling;
-
-function newKernels(target: string, pages: number): { k: Kernels; buffer: ArrayBufferLike } {
-  const shared = target === "node";
-  const memory = new WebAssembly.Memory(
-    shared ? { initial: pages, maximum: 65536, shared } : { initial: pages },
-  );
-  const module = new WebAssembly.Module(readFileSync(`build/${target}.wasm`));
-  const k = instantiate<Kernels>(module, memory);
-  k.join(0, 1);
-  return { k, buffer: memory.buffer };
-}
 
 function setInitial(buffer: ArrayBufferLike, { named }: ParameterSet): void {
   for (const tensor of named) floats(buffer, tensor).set(initial.get(tensor.name)!);
@@ -131,7 +119,7 @@ describe.each(["node", "portable", "check"])("%s: a tiny encoder equals PyTorch"
       const batch = planBatch(arena, limits);
       const a = planActivations(arena, encoder, limits, pooling, 1);
       const y = arena.tensor("y", sentences.length, encoder.hiddenSize);
-      const { k, buffer } = newKernels(target, arena.pages);
+      const { k, buffer } = oneRank(target, arena.pages);
       setInitial(buffer, p);
       const tokens = writeBatch(buffer, batch, limits, encoder.vocabSize, sentences);
       const batchSize = { tokens, sequences: sentences.length };
@@ -211,7 +199,7 @@ describe.each(["node", "portable"])("%s: the tanh form of GELU", (target) => {
     const batch = planBatch(arena, limits);
     const a = planActivations(arena, tanhGelu, limits, "avg", 1);
     const y = arena.tensor("y", sentences.length, encoder.hiddenSize);
-    const { k, buffer } = newKernels(target, arena.pages);
+    const { k, buffer } = oneRank(target, arena.pages);
     setInitial(buffer, p);
     const tokens = writeBatch(buffer, batch, limits, encoder.vocabSize, sentences);
     const counts = { tokens, sequences: sentences.length };
@@ -276,7 +264,7 @@ describe("an average of two layers", () => {
     const batch = planBatch(arena, limits);
     const a = planActivations(arena, shape, limits, pooling, 1);
     const y = arena.tensor("y", sentences.length, encoder.hiddenSize);
-    const { k, buffer } = newKernels("node", arena.pages);
+    const { k, buffer } = oneRank("node", arena.pages);
     p.named.forEach((tensor, i) => {
       const gain = tensor.name.endsWith("LayerNorm.weight") ? 1 : 0;
       floats(buffer, tensor).set(uniform(i, size(tensor.shape), -0.3, 0.3).map((x) => gain + x));

@@ -10,8 +10,6 @@ import { MLM_HEAD } from "../../src/model/parameters.ts";
 import { hasWeight } from "../../src/model/weights.ts";
 import { FillMask } from "../../src/model/fill-mask.ts";
 import { size, type Tensor } from "../../src/runtime/arena.ts";
-import { instantiate } from "../../src/runtime/instantiate.ts";
-import type { Kernels } from "../../src/runtime/kernels.ts";
 import { maskBatch, type MaskedBatch } from "../../src/train/masking.ts";
 import { RandomStream } from "../../src/train/random.ts";
 import {
@@ -24,6 +22,7 @@ import {
 } from "../../src/train/step.ts";
 import { uniform } from "../kernels/harness.ts";
 import { killOnceWritten } from "./kill.ts";
+import { oneRank } from "./rank.ts";
 
 /** The tiny encoder of the golden values, with a head of our own on top. */
 const golden = JSON.parse(readFileSync("test/golden/encoder.json", "utf8"));
@@ -58,16 +57,7 @@ function start(changes: Partial<StepOptions>, target = "node") {
     ...changes,
   };
   const plan = planTraining(options, 1);
-  const { pages } = plan.arena;
-  const memory = new WebAssembly.Memory({
-    initial: pages,
-    maximum: pages,
-    shared: target === "node",
-  });
-  const module = new WebAssembly.Module(readFileSync(`build/${target}.wasm`));
-  const k = instantiate<Kernels>(module, memory);
-  k.join(0, 1);
-  const { buffer } = memory;
+  const { k, buffer } = oneRank(target, plan.arena.pages);
   plan.model.weights.named.forEach((tensor, i) => {
     const stored = tensors.get(tensor.name);
     const random = uniform(i, size(tensor.shape), -0.3, 0.3);

@@ -1,8 +1,6 @@
 import { readFileSync } from "node:fs";
 import { type EncoderConfig, parseConfig } from "../../src/model/config.ts";
 import { size, type Tensor } from "../../src/runtime/arena.ts";
-import { instantiate } from "../../src/runtime/instantiate.ts";
-import type { Kernels } from "../../src/runtime/kernels.ts";
 import { maskBatch } from "../../src/train/masking.ts";
 import {
   planTraining,
@@ -14,6 +12,7 @@ import {
   writeTrainingBatch,
 } from "../../src/train/step.ts";
 import { uniform } from "../kernels/harness.ts";
+import { oneRank } from "./rank.ts";
 
 /** The encoder of the golden values. */
 export const encoder: EncoderConfig = parseConfig(
@@ -65,18 +64,7 @@ export function start(changes: Partial<StepOptions>, target = "node"): Rig {
     ...changes,
   };
   const plan = planTraining(options, 1);
-  const { pages } = plan.arena;
-  const memory = new WebAssembly.Memory({
-    initial: pages,
-    maximum: pages,
-    shared: target === "node",
-  });
-  const k = instantiate<Kernels>(
-    new WebAssembly.Module(readFileSync(`build/${target}.wasm`)),
-    memory,
-  );
-  k.join(0, 1);
-  const { buffer } = memory;
+  const { k, buffer } = oneRank(target, plan.arena.pages);
   const values = ({ ptr, shape }: Tensor): Float32Array =>
     new Float32Array(buffer, ptr, size(shape));
   plan.model.weights.named.forEach((tensor, i) => {
