@@ -68,7 +68,9 @@ function print({ title, unit, reference, rows }: Table): void {
   const beside = rows.some(({ peer }) => peer !== undefined) ? "   onnxruntime-web" : "";
   console.log(`${"".padEnd(34)}  median     min     max   of ${reference}${beside}`);
   for (const { name, median, min, max, peer } of rows) {
-    const numbers = [median, min, max].map((value) => value.toFixed(1).padStart(7)).join(" ");
+    const numbers = [median, min, max]
+      .map((value) => value.toFixed(value < 10 ? 2 : 1).padStart(7))
+      .join(" ");
     const spread = max - min > 0.1 * median ? "  spread over 10 %" : "";
     console.log(
       `${name.padEnd(34)} ${numbers}   ${((100 * median) / limit).toFixed(0).padStart(5)} %${beside && (peer?.toFixed(1) ?? "").padStart(18)}${spread}`,

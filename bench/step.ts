@@ -31,12 +31,12 @@ interface Work {
 }
 
 const WORKS: Readonly<Record<string, Work>> = {
-  "step-layer": { shape: "layer", threads: 2, rounds: 3, steps: 8, one: true },
-  "step-tiny": { shape: "tiny", threads: 1, rounds: 3, steps: 8 },
-  "step-minilm": { shape: "minilm", threads: 1, rounds: 2, steps: 1 },
-  "step-minilm-2": { shape: "minilm", threads: 2, rounds: 2, steps: 1, one: true },
-  "step-minilm-32": { shape: "minilm", threads: 1, length: 32, rounds: 2, steps: 1 },
-  "step-base": { shape: "base", threads: 2, rounds: 1, steps: 1 },
+  "step-layer": { shape: "layer", threads: 2, rounds: 5, steps: 8, one: true },
+  "step-tiny": { shape: "tiny", threads: 1, rounds: 5, steps: 8 },
+  "step-minilm": { shape: "minilm", threads: 1, rounds: 5, steps: 2 },
+  "step-minilm-2": { shape: "minilm", threads: 2, rounds: 5, steps: 2, one: true },
+  "step-minilm-32": { shape: "minilm", threads: 1, length: 32, rounds: 5, steps: 2 },
+  "step-base": { shape: "base", threads: 2, rounds: 5, steps: 1 },
 };
 
 export const steps: Readonly<Record<string, () => Generator<Table>>> = Object.fromEntries(

@@ -36,10 +36,11 @@ function parse(option: Option, value: unknown, where: string): unknown {
     const isList = Array.isArray(value) && value.every((item) => typeof item === "string");
     return isList ? value : expect("a list of strings");
   }
-  if (typeof value !== "string" && typeof value !== "number") return expect("a string or a number");
-  if (!option.parseArg) return String(value);
+  const text = Array.isArray(value) && option.parseArg ? value.join(",") : value;
+  if (typeof text !== "string" && typeof text !== "number") return expect("a string or a number");
+  if (!option.parseArg) return String(text);
   try {
-    return option.parseArg(String(value), undefined);
+    return option.parseArg(String(text), undefined);
   } catch (error) {
     if (!(error instanceof InvalidArgumentError)) throw error;
     throw new FormatError(`${where}: ${error.message} Found ${JSON.stringify(value)}`, {

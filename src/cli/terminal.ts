@@ -1,8 +1,18 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { styleText } from "node:util";
+
+const listeners = new AsyncLocalStorage<(text: string) => void>();
+
+/** Runs a command for a program, which gets its notes in place of stderr. */
+export function listening<T>(listen: (text: string) => void, run: () => T): T {
+  return listeners.run(listen, run);
+}
 
 /** Progress and notes go to stderr: stdout is for results. */
 export function note(text: string): void {
-  process.stderr.write(`${text}\n`);
+  const listen = listeners.getStore();
+  if (listen) listen(text);
+  else process.stderr.write(`${text}\n`);
 }
 
 export function heading(text: string): void {
@@ -11,7 +21,8 @@ export function heading(text: string): void {
 
 /** One line that rewrites itself on a terminal, and one line every few seconds elsewhere. */
 export class Progress {
-  readonly #everyMs: number = process.stderr.isTTY ? 100 : 10_000;
+  readonly #rewrites = process.stderr.isTTY && listeners.getStore() === undefined;
+  readonly #everyMs: number = this.#rewrites ? 100 : 10_000;
   #last = 0;
   #open = false;
 
@@ -20,9 +31,9 @@ export class Progress {
     const now = Date.now();
     if (!always && now - this.#last < this.#everyMs) return;
     this.#last = now;
-    if (process.stderr.isTTY) process.stderr.write(`\r\u001b[2K${line()}`);
+    if (this.#rewrites) process.stderr.write(`\r\u001b[2K${line()}`);
     else note(line());
-    this.#open = process.stderr.isTTY;
+    this.#open = this.#rewrites;
   }
 
   /** Leaves the last line standing. */

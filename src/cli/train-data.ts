@@ -76,18 +76,49 @@ export async function readData(
   return { sentences, sources };
 }
 
-/** The graded pairs to choose weights by. */
+/** STS's grade of pairs that mean the same. */
+const HIGHEST = 5;
+
+/** The pairs to measure weights by; those without grades all have the highest, which ranks nothing. */
 export async function readDev({
   dev,
+  devPairs,
   evalEvery,
   patience,
 }: TrainOptions): Promise<{ pairs: readonly GradedPair[]; sha256: string } | null> {
-  if (dev === undefined) {
-    if (evalEvery === undefined && patience === undefined) return null;
-    throw new UsageError("--eval-every and --patience need graded pairs; give --dev <file>");
+  const file = dev ?? devPairs;
+  if (dev !== undefined && devPairs !== undefined) {
+    throw new UsageError(`--dev-pairs ${devPairs}: expected no --dev beside it`);
   }
-  const { pairs } = await readPairs(dev);
-  return { pairs, sha256: await sha256Hex(await readFileOr(dev, "graded sentence pairs")) };
+  if (patience !== undefined && dev === undefined) {
+    throw new UsageError("--patience needs graded pairs; give --dev <file>");
+  }
+  if (file === undefined) {
+    if (evalEvery === undefined) return null;
+    throw new UsageError("--eval-every needs pairs; give --dev <file> or --dev-pairs <file>");
+  }
+  const pairs = dev === undefined ? await readPositives(file) : (await readPairs(file)).pairs;
+  return { pairs, sha256: await sha256Hex(await readFileOr(file, "sentence pairs")) };
+}
+
+async function readPositives(file: string): Promise<GradedPair[]> {
+  const { columns, rows } = await openRows(file);
+  if (columns.length !== 2) {
+    throw new FormatError(
+      `${file}: expected two columns, pairs that mean the same, found ${columns.join(", ") || "one"}; ` +
+        `graded pairs are for --dev`,
+    );
+  }
+  const pairs: GradedPair[] = [];
+  for await (const { cells, line } of rows) {
+    const [a, b] = cells.map((text) => text.trim());
+    if (!a || !b) throw new FormatError(`${file}:${line}: expected two sentences, found one empty`);
+    pairs.push({ score: HIGHEST, a, b });
+  }
+  if (pairs.length < 2) {
+    throw new FormatError(`${file}: expected two or more pairs, found ${pairs.length}`);
+  }
+  return pairs;
 }
 
 /** How many different sentences have i tokens. */

@@ -67,6 +67,7 @@ export interface TrainOptions {
   readonly accumulate?: number;
   readonly maxLength: number;
   readonly dev?: string;
+  readonly devPairs?: string;
   readonly evalEvery?: number;
   readonly patience?: number;
   readonly seed: number;
@@ -226,6 +227,10 @@ export function trainCommand(program: Command): Command {
     )
     .optionsGroup("Evaluation:")
     .option("--dev <file>", "graded pairs (score, sentence, sentence; tabs): the best weights stay")
+    .option(
+      "--dev-pairs <file>",
+      "pairs that mean the same, without grades, in two columns: alignment and uniformity; the last weights stay",
+    )
     .option("--eval-every <n>", "steps between evaluations (250)", wholeNumber(1))
     .option("--patience <n>", "end after n evaluations without a better score", wholeNumber(1))
     .optionsGroup("Run:")

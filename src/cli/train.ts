@@ -34,13 +34,28 @@ import { sentenceLengths } from "./train-data.ts";
 import { type TrainOptions, trainCommand } from "./train-options.ts";
 import { begin, planRun } from "./train-plan.ts";
 
+const SIGNALS = ["SIGINT", "SIGTERM"] as const;
+
 /** Thrown when Ctrl-C ended a run after its checkpoint was written. */
 export class Interrupted extends Error {
   override name = "Interrupted";
 }
 
-/** SimCSE: fine-tunes a model folder on sentences, pairs or triplets; the result and its checkpoints go to `output`. */
-export async function train(options: TrainOptions): Promise<RunState> {
+export interface TrainHooks {
+  /** Ends the run after a step, as Ctrl-C does that of the command, which without a signal this listens to. */
+  readonly signal?: AbortSignal;
+  /** Every step and every evaluation. */
+  readonly onReport?: (report: StepReport | DevReport) => void;
+}
+
+/**
+ * SimCSE: fine-tunes a model folder on sentences, pairs or triplets; the result and its checkpoints go to `output`.
+ * @throws Interrupted once the checkpoint of an interrupted run is written; UsageError, FormatError
+ */
+export async function train(
+  options: TrainOptions,
+  { signal, onReport }: TrainHooks = {},
+): Promise<RunState> {
   const planned = await planRun(options);
   const { folder, config, tokenizer, sentences, dev, run, order, teachers } = planned;
   const { totalSteps } = run;
@@ -64,8 +79,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     note("\ninterrupted: finishing the step and saving; once more to quit at once");
   };
   const team = await Team.start(run.step, options.threads);
-  process.on("SIGINT", onSignal);
-  process.on("SIGTERM", onSignal);
+  if (signal === undefined) for (const name of SIGNALS) process.on(name, onSignal);
   try {
     let from: RunState = { step: 0 };
     if (resumable && options.resume) from = await resume(output, team, run, options);
@@ -88,11 +102,15 @@ export async function train(options: TrainOptions): Promise<RunState> {
       progress.end();
       note(`warning: ${text}`);
     };
+    const record = (report: StepReport | DevReport): void => {
+      output.record(report);
+      onReport?.(report);
+    };
     let tokens = 0;
     let smoothLoss: number | undefined;
     const events = {
       onStep(report: StepReport): void {
-        output.record(report);
+        record(report);
         tokens += report.tokens;
         smoothLoss =
           smoothLoss === undefined ? report.loss : 0.95 * smoothLoss + 0.05 * report.loss;
@@ -109,11 +127,10 @@ export async function train(options: TrainOptions): Promise<RunState> {
       onCheckpoint: (state: RunState) => output.save(team, run, state),
       async onEvaluation(step: number): Promise<DevReport> {
         const report = { step, ...(await scoreWeights(trained(), tokenizer, dev!.pairs)) };
-        output.record(report);
+        record(report);
         progress.end();
         note(
-          `step ${step}: dev Spearman ${report.spearman.toFixed(2)}  alignment ${report.alignment.toFixed(3)}  ` +
-            `uniformity ${report.uniformity.toFixed(3)}`,
+          `step ${step}: dev ${scored(report)}alignment ${report.alignment.toFixed(3)}  uniformity ${report.uniformity.toFixed(3)}`,
         );
         warn(health.evaluation(report));
         return report;
@@ -127,7 +144,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
       from,
       options.checkpointEvery,
       events,
-      interruption.signal,
+      signal ?? interruption.signal,
     );
     progress.end();
     const lengths = sentenceLengths(sentences, options.maxLength);
@@ -151,8 +168,7 @@ export async function train(options: TrainOptions): Promise<RunState> {
     );
     return state;
   } finally {
-    process.off("SIGINT", onSignal);
-    process.off("SIGTERM", onSignal);
+    for (const name of SIGNALS) process.off(name, onSignal);
     await teachers?.close();
     await team.close();
   }
@@ -161,6 +177,11 @@ export async function train(options: TrainOptions): Promise<RunState> {
 /** The share of masked tokens that the model guessed, where it guesses. */
 function guessed({ accuracy }: StepReport): string {
   return accuracy === undefined ? "" : `guessed ${(100 * accuracy).toFixed(1)} %  `;
+}
+
+/** The score on pairs that have grades. */
+function scored({ spearman }: DevReport): string {
+  return Number.isNaN(spearman) ? "" : `Spearman ${spearman.toFixed(2)}  `;
 }
 
 /** Trains with as many seeds, each into a folder of its own, and prints their scores: one seed says little. */

@@ -76,7 +76,7 @@ export class RunFolder {
     const values =
       "spearman" in report
         ? {
-            "dev/spearman": report.spearman,
+            ...(!Number.isNaN(report.spearman) && { "dev/spearman": report.spearman }),
             "dev/alignment": report.alignment,
             "dev/uniformity": report.uniformity,
           }

@@ -28,7 +28,8 @@ export function trainingReport({
 }: TrainingRun): string {
   const charts = [lossChart(steps)];
   if (steps.some(({ accuracy }) => accuracy !== undefined)) charts.push(guessChart(steps));
-  if (evaluations.length > 0) charts.push(devChart(evaluations), pathChart(evaluations));
+  if (evaluations.some(isScored)) charts.push(devChart(evaluations));
+  if (evaluations.length > 0) charts.push(pathChart(evaluations));
   if (spectra.length > 0) charts.push(spectrumChart(spectra));
   charts.push(
     lineChart(
@@ -101,6 +102,11 @@ function guessChart(steps: readonly StepReport[]): string {
   });
 }
 
+/** Whether its pairs have grades. */
+function isScored({ spearman }: DevReport): boolean {
+  return !Number.isNaN(spearman);
+}
+
 function devChart(evaluations: readonly DevReport[]): string {
   return lineChart(
     [
@@ -137,7 +143,7 @@ function summary(steps: readonly StepReport[], evaluations: readonly DevReport[]
   const last = steps.at(-1);
   if (!last) return "No step yet.";
   const text = `${last.step} of ${last.totalSteps} steps; last loss ${last.loss.toFixed(4)}.`;
-  if (evaluations.length === 0) return text;
+  if (!evaluations.some(isScored)) return text;
   const best = evaluations.reduce((a, b) => (b.spearman > a.spearman ? b : a));
   return `${text} Best dev Spearman ${best.spearman.toFixed(2)} at step ${best.step}.`;
 }

@@ -30,10 +30,10 @@ export interface StepReport extends Omit<StepLoss, "norm"> {
   readonly columns: 2 | 3;
 }
 
-/** A score on graded pairs that are not trained on. */
+/** What weights make of pairs that are not trained on. */
 export interface DevReport {
   readonly step: number;
-  /** Times 100. */
+  /** Times 100; NaN of pairs without grades, which choose no weights. */
   readonly spearman: number;
   readonly alignment: number;
   readonly uniformity: number;

@@ -11,6 +11,7 @@ const ENTRIES: Readonly<Record<string, string>> = {
   "simcse-edge": "src/node/index.ts",
   "simcse-edge/edge": "src/edge.ts",
   "simcse-edge/train": "src/train/index.ts",
+  "simcse-edge/commands": "src/cli/commands.ts",
   "simcse-edge/evaluate": "src/evaluate/index.ts",
   "simcse-edge/wasm/edge.wasm": "build/edge.wasm",
 };

@@ -54,7 +54,9 @@ const weights = (...names: string[]): Buffer => readFileSync(path(...names, "mod
 
 interface Metric {
   step: number;
-  spearman?: number;
+  spearman?: number | null;
+  alignment?: number;
+  uniformity?: number;
   columns?: number;
 }
 function metrics(name: string): Metric[] {
@@ -68,13 +70,12 @@ function best(name: string): Metric {
     .reduce((a, b) => (b.spearman! > a.spearman! ? b : a));
 }
 
+const WORDS = "a the file folder reads writes quickly server client returns opens value".split(" ");
+const words = new RandomStream(4, 9);
+const sentence = (): string =>
+  Array.from({ length: 4 + words.below(8) }, () => WORDS[words.below(WORDS.length)]).join(" ");
+
 beforeAll(() => {
-  const words = "a the file folder reads writes quickly server client returns opens value".split(
-    " ",
-  );
-  const random = new RandomStream(4, 9);
-  const sentence = (): string =>
-    Array.from({ length: 4 + random.below(8) }, () => words[random.below(words.length)]).join(" ");
   const list = (n: number, row: () => string): string => Array.from({ length: n }, row).join("\n");
   writeFileSync(
     path("text.txt"),
@@ -84,7 +85,7 @@ beforeAll(() => {
   writeFileSync(path("triplets.csv"), `sent0,sent1,hard_neg\n${list(100, triplet)}`);
   writeFileSync(
     path("dev.tsv"),
-    list(40, () => `${random.below(6)}\t${sentence()}\t${sentence()}`),
+    list(40, () => `${words.below(6)}\t${sentence()}\t${sentence()}`),
   );
   succeeds(["vocab", "--corpus", path("text.txt"), "--output", path("t.json"), "--size", "120"]);
   // prettier-ignore
@@ -145,6 +146,42 @@ describe("a run with graded pairs", () => {
     expect(succeeds([...args, "--resume"])).toContain("trained 0 steps");
     expect(weights("patient").equals(weights("model"))).toBe(true);
   });
+});
+
+it("pairs without grades give alignment and uniformity, and choose no weights", () => {
+  const pairs = Array.from({ length: 40 }, () => [sentence(), sentence()]);
+  writeFileSync(path("pairs.tsv"), `a\tb\n${pairs.map((pair) => pair.join("\t")).join("\n")}\n`);
+  const args = training("ungraded", "--dev-pairs", path("pairs.tsv"));
+  const without = args.filter((_, i) => args[i] !== "--dev" && args[i - 1] !== "--dev");
+  const errors = succeeds(without);
+  expect(errors).toMatch(/step 60: dev alignment \d\.\d+ {2}uniformity -\d/);
+  const found = metrics("ungraded").filter(({ uniformity }) => uniformity !== undefined);
+  expect(found.map(({ step }) => step)).toEqual([6, 12, 18, 24, 30, 36, 42, 48, 54, 60]);
+  expect(found.at(-1)!.spearman).toBeNull();
+  expect(existsSync(path("ungraded", "best"))).toBe(false);
+  const page = readFileSync(path("ungraded", "report.html"), "utf8");
+  expect(page).toContain("Alignment and uniformity");
+  expect(page).not.toContain("Dev score");
+  // The same pairs as eval measures them, all graded 5 but one that is far below.
+  const graded = [...pairs.map((pair) => [5, ...pair]), [0, ...pairs[0]!]];
+  writeFileSync(path("graded.tsv"), graded.map((row) => row.join("\t")).join("\n"));
+  const { stdout } = spawnSync(
+    process.execPath,
+    [
+      "src/cli/main.ts",
+      "eval",
+      "--model",
+      path("ungraded"),
+      "--pairs",
+      path("graded.tsv"),
+      "--json",
+    ],
+    { encoding: "utf8" },
+  );
+  const [{ alignment, uniformity }] = JSON.parse(stdout) as [Metric];
+  // Sentences in another order have another sum.
+  expect(found.at(-1)!.alignment).toBeCloseTo(alignment!, 6);
+  expect(found.at(-1)!.uniformity).toBeCloseTo(uniformity!, 6);
 });
 
 describe("simcse train", () => {
@@ -211,8 +248,13 @@ describe("simcse train refuses", () => {
     ],
     [
       "patience without graded pairs",
-      ["--train", path("text.txt"), "--patience", "2"],
-      "--eval-every and --patience need graded pairs",
+      ["--train", path("text.txt"), "--patience", "2", "--dev-pairs", path("text.txt")],
+      "--patience needs graded pairs",
+    ],
+    [
+      "evaluations of nothing",
+      ["--train", path("text.txt"), "--eval-every", "2"],
+      "--eval-every needs pairs; give --dev <file> or --dev-pairs <file>",
     ],
   ])("%s", (_, more, message) => {
     // prettier-ignore
