@@ -75,41 +75,39 @@ export function innerProductsInt8(
   const scale = largest / QUERY_LIMIT;
   for (let row = begin(rows), last = end(rows); row < last; row++) {
     const vector = codes + row * cols;
-    let even = i32x4.splat(0);
-    let odd = even;
-    for (let j: usize = 0; j < cols; j += 16) {
+    let s0 = i32x4.splat(0);
+    let s1 = s0;
+    let s2 = s0;
+    let s3 = s0;
+    let j: usize = 0;
+    for (; j + 64 <= cols; j += 64) {
+      const v = vector + j;
       const q = scratch + (j << 1);
-      // Widened as they are loaded: what is loaded as a whole takes two instructions more to widen.
-      const low = i32x4.dot_i16x8_s(v128.load8x8_s(vector + j), v128.load(q));
-      const top = i32x4.dot_i16x8_s(v128.load8x8_s(vector + j, 8), v128.load(q, 16));
-      even = i32x4.add(even, low);
-      odd = i32x4.add(odd, top);
+      s0 = addProducts(s0, v, q);
+      s1 = addProducts(s1, v + 16, q + 32);
+      s2 = addProducts(s2, v + 32, q + 64);
+      s3 = addProducts(s3, v + 48, q + 96);
     }
-    const sum = <f32>sumInts(i32x4.add(even, odd));
+    for (; j < cols; j += 16) s0 = addProducts(s0, vector + j, scratch + (j << 1));
+    const sum = <f32>sumInts(i32x4.add(i32x4.add(s0, s1), i32x4.add(s2, s3)));
     store<f32>(scores + (row << 2), load<f32>(scales + (row << 2)) * scale * sum);
   }
   barrier();
 }
 
-/** Vectors of bits whose counts, eight at most in a byte each, add up to less than 256. */
-const COUNTED: usize = 31 << 4;
-
-/** Number of bits in which a row differs from the query, in four parts. */
-function differences(vector: usize, query: usize, stride: usize): v128 {
-  const ones = i16x8.splat(1);
-  let total = i32x4.splat(0);
-  for (let j: usize = 0; j < stride;) {
-    let counts = i8x16.splat(0);
-    for (const stop = min(j + COUNTED, stride); j < stop; j += 16) {
-      const different = v128.xor(v128.load(vector + j), v128.load(query + j));
-      counts = i8x16.add(counts, i8x16.popcnt(different));
-    }
-    total = i32x4.add(total, i32x4.dot_i16x8_s(i16x8.extadd_pairwise_i8x16_u(counts), ones));
-  }
-  return total;
+/** Adds the products of 16 codes with a query of 16 bits. Widened as they are loaded: a whole vector takes two instructions more. */
+function addProducts(sum: v128, codes: usize, query: usize): v128 {
+  const low = i32x4.dot_i16x8_s(v128.load8x8_s(codes), v128.load(query));
+  const high = i32x4.dot_i16x8_s(v128.load8x8_s(codes, 8), v128.load(query, 16));
+  return i32x4.add(i32x4.add(sum, low), high);
 }
 
-/** Computes scores of sign bits; the sums of four rows are added side by side. */
+/** Number of bits in which 16 bytes differ; x64 counts those of a word in one instruction, and those of a vector in eight. */
+function differences(a: usize, b: usize): i64 {
+  return popcnt<i64>(load<i64>(a) ^ load<i64>(b)) + popcnt<i64>(load<i64>(a, 8) ^ load<i64>(b, 8));
+}
+
+/** Computes scores of sign bits. */
 export function signAgreements(
   scores: usize,
   bits: usize,
@@ -118,38 +116,20 @@ export function signAgreements(
   cols: usize,
 ): void {
   const stride = ((cols + 127) >> 7) << 4;
-  const step = f32x4.splat(<f32>2 / <f32>cols);
-  const one = f32x4.splat(1);
-  let row = begin(rows);
-  for (const last = end(rows); row < last; row += 4) {
-    const left = last - row;
-    const v = bits + row * stride;
-    const d0 = differences(v, query, stride);
-    const d1 = differences(left > 1 ? v + stride : v, query, stride);
-    const d2 = differences(left > 2 ? v + stride * 2 : v, query, stride);
-    const d3 = differences(left > 3 ? v + stride * 3 : v, query, stride);
-    const low = i32x4.add(
-      v128.shuffle<i32>(d0, d1, 0, 4, 1, 5),
-      v128.shuffle<i32>(d0, d1, 2, 6, 3, 7),
-    );
-    const high = i32x4.add(
-      v128.shuffle<i32>(d2, d3, 0, 4, 1, 5),
-      v128.shuffle<i32>(d2, d3, 2, 6, 3, 7),
-    );
-    const sums = i32x4.add(v128.shuffle<i64>(low, high, 0, 2), v128.shuffle<i64>(low, high, 1, 3));
-    const score = f32x4.sub(one, f32x4.mul(step, f32x4.convert_i32x4_s(sums)));
-    const to = scores + (row << 2);
-    if (left > 3) v128.store(to, score);
-    else storeFirst(to, score, left);
+  const step = <f32>2 / <f32>cols;
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const vector = bits + row * stride;
+    let count: i64 = 0;
+    let j: usize = 0;
+    for (; j + 48 <= stride; j += 48) {
+      count += differences(vector + j, query + j);
+      count += differences(vector + j + 16, query + j + 16);
+      count += differences(vector + j + 32, query + j + 32);
+    }
+    for (; j < stride; j += 16) count += differences(vector + j, query + j);
+    store<f32>(scores + (row << 2), 1 - step * <f32>(<i32>count));
   }
   barrier();
-}
-
-/** The first of four floats, one to three of them. */
-function storeFirst(address: usize, v: v128, count: usize): void {
-  store<f32>(address, f32x4.extract_lane(v, 0));
-  if (count > 1) store<f32>(address, f32x4.extract_lane(v, 1), 4);
-  if (count > 2) store<f32>(address, f32x4.extract_lane(v, 2), 8);
 }
 
 /** Sum of the four lanes of integers, which need not fit 32 bits. */

@@ -22,14 +22,15 @@ export class Best {
 
   /** Scores of the rows from `first` on. Rows come in ascending order: a later one of the same score is behind. */
   readonly offer = (scores: Float32Array, first: number): void => {
+    let worst = this.#worst; // a field would be read again for every row
     for (let i = 0; i < scores.length; i++) {
       const score = scores[i]!;
-      if (!(score > this.#worst && score >= this.#least && score <= this.#most)) continue;
+      if (!(score > worst && score >= this.#least && score <= this.#most)) continue;
       if (!this.#passes(first + i)) continue;
       this.#found.push({ row: first + i, score });
       if (this.#found.length < 2 * this.#count) continue;
       this.#found = this.take();
-      this.#worst = this.#found.at(-1)!.score;
+      this.#worst = worst = this.#found.at(-1)!.score;
     }
   };
 
