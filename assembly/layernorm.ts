@@ -82,7 +82,14 @@ export function layerNormForward(
     const r = <f32>1 / sqrt<f32>(sumSquares(xi, stride, mus) * scale + epsilon);
     const rs = f32x4.splat(r);
 
-    for (let j: usize = 0; j < stride; j += 16) {
+    let j: usize = 0;
+    for (; j + 32 <= stride; j += 32) {
+      const xhat0 = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
+      const xhat1 = f32x4.mul(f32x4.sub(v128.load(xi + j, 16), mus), rs);
+      v128.store(yi + j, mulAdd(xhat0, v128.load(gamma + j), v128.load(beta + j)));
+      v128.store(yi + j, mulAdd(xhat1, v128.load(gamma + j, 16), v128.load(beta + j, 16)), 16);
+    }
+    if (j < stride) {
       const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
       v128.store(yi + j, mulAdd(xhat, v128.load(gamma + j), v128.load(beta + j)));
     }
@@ -121,31 +128,78 @@ export function layerNormBackward(
       const dyi = dy + row * stride;
       const dxi = dx + row * stride;
       const mus = v128.load32_splat(mean + (row << 2));
-      const rs = v128.load32_splat(rstd + (row << 2));
+      const r = load<f32>(rstd + (row << 2));
 
-      let sumG = f32x4.splat(0);
-      let sumGX = f32x4.splat(0);
-      for (let j: usize = 0; j < stride; j += 16) {
-        const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
-        const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
-        sumG = f32x4.add(sumG, g);
-        sumGX = fma(g, xhat, sumGX);
+      // Σ g and Σ g · (x - μ) in two chains each, so that no addition waits for the last.
+      let sumG0 = f32x4.splat(0);
+      let sumG1 = sumG0;
+      let sumGX0 = sumG0;
+      let sumGX1 = sumG0;
+      let j: usize = 0;
+      for (; j + 32 <= stride; j += 32) {
+        const g0 = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
+        const g1 = f32x4.mul(v128.load(gamma + j, 16), v128.load(dyi + j, 16));
+        sumG0 = f32x4.add(sumG0, g0);
+        sumG1 = f32x4.add(sumG1, g1);
+        sumGX0 = fma(g0, f32x4.sub(v128.load(xi + j), mus), sumGX0);
+        sumGX1 = fma(g1, f32x4.sub(v128.load(xi + j, 16), mus), sumGX1);
       }
-      const meanG = f32x4.splat(sumLanes(sumG) * scale);
-      const meanGX = f32x4.splat(sumLanes(sumGX) * scale);
-
-      for (let j: usize = 0; j < stride; j += 16) {
-        const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
+      if (j < stride) {
         const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
-        const centred = f32x4.sub(f32x4.sub(g, meanG), f32x4.mul(xhat, meanGX));
-        v128.store(dxi + j, f32x4.mul(rs, centred));
+        sumG0 = f32x4.add(sumG0, g);
+        sumGX0 = fma(g, f32x4.sub(v128.load(xi + j), mus), sumGX0);
+      }
+      const meanG = sumLanes(f32x4.add(sumG0, sumG1)) * scale;
+      const meanGX = sumLanes(f32x4.add(sumGX0, sumGX1)) * scale * r; // of g · x̂
+
+      const rs = f32x4.splat(r);
+      const shift = f32x4.splat(-r * meanG);
+      const slope = f32x4.splat(-r * r * meanGX);
+      for (j = 0; j < stride; j += 16) {
+        const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
+        const centred = f32x4.sub(v128.load(xi + j), mus);
+        v128.store(dxi + j, fma(centred, slope, fma(g, rs, shift)));
       }
     }
 
-    // Row by row over this rank's columns, so that memory is read in order; the sums stay in the cache.
+    // Row by row over this rank's columns, so that memory is read in order; the sums stay in the cache, and pass through registers
+    // once for four rows.
     const first = begin(cols >> 2) << 4;
     const last = end(cols >> 2) << 4;
-    for (let row = top; row < top + count; row++) {
+    let row = top;
+    for (const stop = top + count; row + 4 <= stop; row += 4) {
+      const xi = x + row * stride;
+      const dyi = dy + row * stride;
+      const mu0 = v128.load32_splat(mean + (row << 2));
+      const mu1 = v128.load32_splat(mean + (row << 2), 4);
+      const mu2 = v128.load32_splat(mean + (row << 2), 8);
+      const mu3 = v128.load32_splat(mean + (row << 2), 12);
+      const r0 = v128.load32_splat(rstd + (row << 2));
+      const r1 = v128.load32_splat(rstd + (row << 2), 4);
+      const r2 = v128.load32_splat(rstd + (row << 2), 8);
+      const r3 = v128.load32_splat(rstd + (row << 2), 12);
+      for (let j = first; j < last; j += 16) {
+        let sumX = v128.load(dGamma + j);
+        let sum = v128.load(dBeta + j);
+        let xj = xi + j;
+        let dyj = dyi + j;
+        let d = v128.load(dyj);
+        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load(xj), mu0), r0), sumX);
+        sum = f32x4.add(sum, d);
+        d = v128.load((dyj += stride));
+        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load((xj += stride)), mu1), r1), sumX);
+        sum = f32x4.add(sum, d);
+        d = v128.load((dyj += stride));
+        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load((xj += stride)), mu2), r2), sumX);
+        sum = f32x4.add(sum, d);
+        d = v128.load(dyj + stride);
+        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load(xj + stride), mu3), r3), sumX);
+        sum = f32x4.add(sum, d);
+        v128.store(dGamma + j, sumX);
+        v128.store(dBeta + j, sum);
+      }
+    }
+    for (const stop = top + count; row < stop; row++) {
       const xi = x + row * stride;
       const dyi = dy + row * stride;
       const mus = v128.load32_splat(mean + (row << 2));
