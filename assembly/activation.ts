@@ -16,22 +16,16 @@
  *
  *   every operand [count], count % 4 == 0; outputs may lie on inputs
  */
-import { exp4, logisticCdf4, logisticSlope4, normalCdf4, tanh4 } from "./math";
-import { Exact, Fused, fma } from "./simd";
+import { logisticCdf4, logisticSlope4, normalGeluRow, tanh4 } from "./math";
+import { Exact, Fused } from "./simd";
 import { barrier, begin, end } from "./team";
 
 const ERF: usize = 0;
 const TANH: usize = 1;
 
-/** -½ and 1 / √(2π), in memory because a loop would rebuild constants. */
-const DENSITY = memory.data<f32>([-0.5, 0.3989422804014327]);
-
 function geluRow<Rounding>(y: usize, x: usize, bytes: usize, form: usize): void {
   if (form == ERF) {
-    for (let i: usize = 0; i < bytes; i += 16) {
-      const xi = v128.load(x + i);
-      v128.store(y + i, f32x4.mul(xi, normalCdf4<Rounding>(xi)));
-    }
+    normalGeluRow<Rounding>(y, x, 0, bytes);
   } else {
     for (let i: usize = 0; i < bytes; i += 16) {
       const xi = v128.load(x + i);
@@ -78,13 +72,7 @@ export function geluBackward(dx: usize, dy: usize, x: usize, count: usize, form:
   const first = begin(count >> 2) << 4;
   const last = end(count >> 2) << 4;
   if (form == ERF) {
-    for (let i = first; i < last; i += 16) {
-      const xi = v128.load(x + i);
-      const exponent = f32x4.mul(f32x4.mul(xi, xi), v128.load32_splat(DENSITY));
-      const density = f32x4.mul(exp4<Fused>(exponent), v128.load32_splat(DENSITY, 4));
-      const slope = fma(xi, density, normalCdf4<Fused>(xi));
-      v128.store(dx + i, f32x4.mul(v128.load(dy + i), slope));
-    }
+    normalGeluRow<Fused>(dx + first, x + first, dy + first, last - first);
   } else {
     for (let i = first; i < last; i += 16)
       v128.store(dx + i, f32x4.mul(v128.load(dy + i), logisticSlope4(v128.load(x + i))));

@@ -18,34 +18,38 @@
  */
 import { RANK_SCRATCH, multiplyAlone } from "./gemm";
 import { packAlone, packedBytes } from "./pack";
-import { exp4, expShifted8, log4 } from "./math";
-import { dropThreshold, keepMask, keepScale, originRow, philox } from "./random";
+import { exp2Row, log4 } from "./math";
+import { dropThreshold, keepMask, keepRows, keepScale, originRow } from "./random";
 import { Exact, Fused, fma, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
 const ROWS: usize = 48; // rows of S in memory at a time: no L × L matrix exists
 const MASKED: f32 = -1e30;
+const LN2: f32 = 0.6931471805599453;
+const LOG2E: f32 = 1.4426950408889634; // scores are made in units of ln 2, in which exp is a power of 2
 
 /** Bytes between rows of S: whole vectors. */
 function scoreStride(length: usize): usize {
   return ((length + 7) & ~7) << 2;
 }
 
+/** Counters of dropout bits that a row of S takes. */
+function keepBlocks(length: usize): usize {
+  return (length + 15) >> 4;
+}
+
 /**
- * Turns a row of S into exp(S - max S), and drops what dropout drops; what fills the last vectors becomes negligible.
- * Returns keepScale / Σ exp(S - max S) at `inverse`, and log Σ exp S at `logSumExp` unless that is 0. Dividing is left to
- * the rows of O, which are shorter.
+ * Turns a row of S · log₂ e into exp(S - max S), and drops what the bytes at `keep` drop, if there are any; what fills the last
+ * vectors becomes negligible. Returns `scale` / Σ exp(S - max S) at `inverse`, and log Σ exp S at `logSumExp` unless that is 0.
+ * Dividing is left to the rows of O, which are shorter.
  */
 export function softmaxRow<Rounding>(
   row: usize,
   length: usize,
   inverse: usize,
   logSumExp: usize,
-  threshold: i32,
-  seed: usize,
-  step: usize,
-  site: usize,
-  line: usize,
+  keep: usize,
+  scale: f32,
 ): void {
   const bytes = scoreStride(length);
   for (let j = length << 2; j < bytes; j += 4) store<f32>(row + j, MASKED);
@@ -57,21 +61,10 @@ export function softmaxRow<Rounding>(
     high1 = f32x4.pmax(high1, v128.load(row + j, 16));
   }
   const top = maxLanes(f32x4.pmax(high0, high1));
-  const tops = f32x4.splat(top);
 
-  let sums = f32x4.splat(0);
-  for (let j: usize = 0; j < bytes; j += 32)
-    sums = f32x4.add(sums, expShifted8<Rounding>(row + j, tops));
-  const sum = sumLanes(sums);
-  store<f32>(inverse, keepScale(threshold) / sum);
-  if (logSumExp) store<f32>(logSumExp, top + f32x4.extract_lane(log4(f32x4.splat(sum)), 0));
-
-  if (!threshold) return;
-  const thresholds = i32x4.splat(threshold);
-  for (let j: usize = 0; j < bytes; j += 16) {
-    if (!(j & 127)) philox(seed, step, site, line, j >> 7);
-    v128.store(row + j, v128.and(v128.load(row + j), keepMask((j >> 4) & 7, thresholds)));
-  }
+  const sum = sumLanes(exp2Row<Rounding>(row, bytes, f32x4.splat(top), keep));
+  store<f32>(inverse, scale / sum);
+  if (logSumExp) store<f32>(logSumExp, top * LN2 + f32x4.extract_lane(log4(f32x4.splat(sum)), 0));
 }
 
 /** Multiplies whole vectors by a number. */
@@ -109,7 +102,8 @@ function forward<Rounding>(
   const packedV = packedK + packedBytes(headDim, maxLength);
   const scores = packedV + packedBytes(maxLength, headDim);
   const inverses = scores + ROWS * scoreStride(maxLength);
-  const own = inverses + ROWS * 4;
+  const kept = inverses + ROWS * 4;
+  const own = kept + ROWS * (keepBlocks(maxLength) << 4);
 
   // Heads are the outer index: with as many heads as ranks, or a multiple, all shares are the same sequences.
   for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
@@ -126,9 +120,10 @@ function forward<Rounding>(
     const k = v - stride;
     const q = queries ? queries + asker * stride + column : k - stride;
     const rowStride = scoreStride(length);
+    const blocks = keepBlocks(length);
 
     packAlone(packedK, k, kvStride, headDim, length, true);
-    scaleRow(packedK, packedBytes(headDim, length), scale);
+    scaleRow(packedK, packedBytes(headDim, length), scale * LOG2E);
     packAlone(packedV, v, kvStride, length, headDim, false);
     for (let i: usize = 0; i < asking; i += ROWS) {
       const rows = min(ROWS, asking - i);
@@ -145,18 +140,18 @@ function forward<Rounding>(
         false,
         own,
       );
+      if (threshold) {
+        const line = (originRow() + start + i) * heads + head;
+        keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
+      }
       for (let row: usize = 0; row < rows; row++) {
-        const r = i + row;
         softmaxRow<Rounding>(
           scores + row * rowStride,
           length,
           inverses + (row << 2),
-          logSumExp ? logSumExp + ((head * askers + asker + r) << 2) : 0,
-          threshold,
-          seed,
-          step,
-          site,
-          (originRow() + start + r) * heads + head,
+          logSumExp ? logSumExp + ((head * askers + asker + i + row) << 2) : 0,
+          threshold ? kept + row * (blocks << 4) : 0,
+          keepScale(threshold),
         );
       }
       const o = context + (asker + i) * stride + column;
@@ -187,6 +182,7 @@ function forwardScratch(maxLength: usize, headDim: usize): usize {
     packedBytes(maxLength, headDim) +
     ROWS * scoreStride(maxLength) +
     ROWS * 4 +
+    ROWS * (keepBlocks(maxLength) << 4) +
     RANK_SCRATCH
   );
 }
@@ -196,6 +192,7 @@ function backwardScratch(maxLength: usize, headDim: usize): usize {
     packedBytes(maxLength, headDim) +
     packedBytes(ROWS, headDim) * 2 +
     ROWS * scoreStride(maxLength) * 2 +
+    ROWS * (keepBlocks(maxLength) << 4) +
     RANK_SCRATCH
   );
 }
@@ -265,37 +262,34 @@ export function attentionExactForward(
   );
 }
 
-/** P and P ∘ M from scores, and dS from dP = dO · Vᵀ, for one row. On return `p` holds P ∘ M and `dp` dS / √headDim. */
+/**
+ * P ∘ M from S · log₂ e at `p`, and dS / √headDim from dP = dO · Vᵀ at `dp`, for one row, in their places. `kept` are the bytes of M
+ * if there is dropout, `keep` is what it multiplies by, `delta` is D.
+ */
 function backwardRow(
   p: usize,
   dp: usize,
   length: usize,
   scale: f32,
-  lse: f32,
+  logSumExp: f32,
   delta: f32,
-  threshold: i32,
-  seed: usize,
-  step: usize,
-  site: usize,
-  line: usize,
+  kept: usize,
+  keep: f32,
 ): void {
+  const bytes = scoreStride(length);
+  exp2Row<Fused>(p, bytes, f32x4.splat(logSumExp * LOG2E), 0);
   const scales = f32x4.splat(scale);
-  const lses = f32x4.splat(lse);
-  const deltas = f32x4.splat(delta);
-  const thresholds = i32x4.splat(threshold);
-  const keep = f32x4.splat(keepScale(threshold));
-  for (let j: usize = 0, bytes = length << 2; j < bytes; j += 16) {
-    const probability = exp4<Fused>(f32x4.sub(v128.load(p + j), lses));
-    let dropped = probability;
+  const shift = f32x4.splat(-delta * scale);
+  const keeps = f32x4.splat(keep);
+  for (let j: usize = 0; j < bytes; j += 16) {
+    const probability = v128.load(p + j);
     let d = v128.load(dp + j);
-    if (threshold) {
-      if (!(j & 127)) philox(seed, step, site, line, j >> 7);
-      const mask = v128.and(keepMask((j >> 4) & 7, thresholds), keep);
-      dropped = f32x4.mul(probability, mask);
+    if (kept) {
+      const mask = v128.and(keepMask(kept + (j >> 2)), keeps);
+      v128.store(p + j, f32x4.mul(probability, mask));
       d = f32x4.mul(d, mask);
     }
-    v128.store(p + j, dropped);
-    v128.store(dp + j, f32x4.mul(f32x4.mul(probability, f32x4.sub(d, deltas)), scales));
+    v128.store(dp + j, f32x4.mul(probability, fma(d, scales, shift)));
   }
 }
 
@@ -343,7 +337,8 @@ export function attentionBackward(
   const rowsDO = rowsQ + packedBytes(ROWS, headDim);
   const p = rowsDO + packedBytes(ROWS, headDim);
   const dp = p + ROWS * scoreStride(maxLength);
-  const own = dp + ROWS * scoreStride(maxLength);
+  const kept = dp + ROWS * scoreStride(maxLength);
+  const own = kept + ROWS * (keepBlocks(maxLength) << 4);
 
   for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
     const head = item / sequences;
@@ -363,9 +358,10 @@ export function attentionBackward(
     const dk = dv - stride;
     const dq = queries ? dQueries + asker * stride + column : dk - stride;
     const rowStride = scoreStride(length);
+    const blocks = keepBlocks(length);
 
     packAlone(columnsK, k, kvStride, headDim, length, true);
-    scaleRow(columnsK, packedBytes(headDim, length), scale);
+    scaleRow(columnsK, packedBytes(headDim, length), scale * LOG2E);
     packAlone(columnsV, v, kvStride, headDim, length, true);
     packAlone(rowsK, k, kvStride, length, headDim, false);
     for (let i: usize = 0; i < asking; i += ROWS) {
@@ -399,20 +395,20 @@ export function attentionBackward(
         false,
         own,
       );
+      if (threshold) {
+        const line = (originRow() + start + i) * heads + head;
+        keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
+      }
       for (let row: usize = 0; row < rows; row++) {
-        const r = i + row;
         backwardRow(
           p + row * rowStride,
           dp + row * rowStride,
           length,
           scale,
-          load<f32>(logSumExp + ((head * askers + asker + r) << 2)),
+          load<f32>(logSumExp + ((head * askers + asker + i + row) << 2)),
           dot(dO + row * stride, o + row * stride, headDim),
-          threshold,
-          seed,
-          step,
-          site,
-          (originRow() + start + r) * heads + head,
+          threshold ? kept + row * (blocks << 4) : 0,
+          keepScale(threshold),
         );
       }
       packAlone(rowsQ, qi, qStride, rows, headDim, false);

@@ -7,9 +7,12 @@
  *   x y dx dy residual [rows, cols]    cols % 4 == 0    p is rounded to a multiple of 2⁻¹⁶; random.ts makes the mask
  *   lines [rows] int32: the numbers by which rows draw bits, their own if absent. Rows that were picked out of a matrix draw
  *   as they would there.
+ *   scratch: for each rank a byte for each element of four rows
  */
-import { dropThreshold, keepMask, keepScale, originRow, philox } from "./random";
-import { barrier, begin, end } from "./team";
+import { dropThreshold, keepMask, keepRows, keepScale, originRow } from "./random";
+import { barrier, begin, end, rankOf } from "./team";
+
+const ROWS: usize = 4; // rows whose bits are drawn at a time: their counters fill whole vectors
 
 function dropout(
   y: usize,
@@ -22,21 +25,27 @@ function dropout(
   seed: usize,
   step: usize,
   site: usize,
+  scratch: usize,
 ): void {
   assert((cols & 3) == 0, "cols must be a multiple of 4");
   const threshold = dropThreshold(rate);
-  const thresholds = i32x4.splat(threshold);
   const scale = f32x4.splat(keepScale(threshold));
   const stride = cols << 2;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const offset = row * stride;
+  const blocks = (cols + 15) >> 4;
+  const own = scratch + rankOf() * ROWS * (blocks << 4);
+  for (let row = begin(rows), last = end(rows); row < last;) {
+    const count: usize = lines ? 1 : min(ROWS, last - row);
     const line = lines ? <usize>load<u32>(lines + (row << 2)) : row;
-    for (let j: usize = 0; j < stride; j += 16) {
-      if (threshold && !(j & 127)) philox(seed, step, site, originRow() + line, j >> 7);
-      let v = v128.load(x + offset + j);
-      if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask((j >> 4) & 7, thresholds));
-      if (residual) v = f32x4.add(v, v128.load(residual + offset + j));
-      v128.store(y + offset + j, v);
+    if (threshold) keepRows(own, count, blocks, originRow() + line, 1, threshold, seed, step, site);
+    for (let i: usize = 0; i < count; i++, row++) {
+      const keep = own + i * (blocks << 4);
+      const offset = row * stride;
+      for (let j: usize = 0; j < stride; j += 16) {
+        let v = v128.load(x + offset + j);
+        if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask(keep + (j >> 2)));
+        if (residual) v = f32x4.add(v, v128.load(residual + offset + j));
+        v128.store(y + offset + j, v);
+      }
     }
   }
   barrier();
@@ -54,8 +63,9 @@ export function dropoutForward(
   seed: usize,
   step: usize,
   site: usize,
+  scratch: usize,
 ): void {
-  dropout(y, x, residual, lines, rows, cols, rate, seed, step, site);
+  dropout(y, x, residual, lines, rows, cols, rate, seed, step, site, scratch);
 }
 
 /** Overwrites dx; it may lie on dy. The same (seed, step, site) replay the bits of the forward pass. */
@@ -69,6 +79,7 @@ export function dropoutBackward(
   seed: usize,
   step: usize,
   site: usize,
+  scratch: usize,
 ): void {
-  dropout(dx, dy, 0, lines, rows, cols, rate, seed, step, site);
+  dropout(dx, dy, 0, lines, rows, cols, rate, seed, step, site, scratch);
 }

@@ -40,6 +40,12 @@ export function maxLanes(a: v128): f32 {
   return max<f32>(f32x4.extract_lane(pairs, 0), f32x4.extract_lane(pairs, 1));
 }
 
+/** Bytes of `a` by the indices 0 … 15 in `b`; exact on every target. */
+export function lookup(a: v128, b: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return i8x16.relaxed_swizzle(a, b);
+  return i8x16.swizzle(a, b);
+}
+
 /** a₀ b₀ + a₁ b₁ of neighbouring bytes, a signed and b in 0..127, in eight i16 lanes; exact on every target. */
 export function dotPairs(a: v128, b: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i16x8.relaxed_dot_i8x16_i7x16_s(a, b);

@@ -1,3 +1,4 @@
+import { dropoutScratch } from "../src/runtime/scratch.ts";
 import { alternate, type Case, giga, singleRank, softmaxCase, type Table } from "./measure.ts";
 
 /** Bytes read and written a second, against a copy of the same size: in the second-level cache, and out of all caches. */
@@ -19,6 +20,7 @@ export function pointwise(): Table[] {
       mean: arena.tensor("mean", rows as number).ptr,
       rstd: arena.tensor("rstd", rows as number).ptr,
       norm: arena.tensor("norm", 1).ptr,
+      scratch: arena.scratch("scratch", dropoutScratch(cols, 1)).ptr,
     }));
     const all = new Uint8Array(buffer);
     const n = rows as number;
@@ -31,7 +33,7 @@ export function pointwise(): Table[] {
       softmaxCase(n, cols),
       { name: "gelu forward", work: 2 * bytes, run: () => k.geluForward(t.y, t.x, count, 0) },
       { name: "gelu backward", work: 3 * bytes, run: () => k.geluBackward(t.y, t.z, t.x, count, 0) },
-      { name: "dropout and residual", work: 3 * bytes, run: () => k.dropoutForward(t.y, t.x, t.z, 0, n, cols, 0.1, 1, 1, 1) },
+      { name: "dropout and residual", work: 3 * bytes, run: () => k.dropoutForward(t.y, t.x, t.z, 0, n, cols, 0.1, 1, 1, 1, t.scratch) },
       { name: "AdamW", work: 7 * bytes, run: () => k.adamWStep(t.x, t.y, t.z, t.v, t.norm, count, 1, 1e-9, 0.9, 0.999, 1e-8, 0.01, 1) },
     ];
     new Float32Array(buffer, t.v, count).fill(1e-3);

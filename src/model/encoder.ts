@@ -7,7 +7,7 @@
  */
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Kernels, Pointer } from "../runtime/kernels.ts";
-import { attentionBackwardScratch, linearScratch } from "../runtime/scratch.ts";
+import { attentionBackwardScratch, dropoutScratch, linearScratch } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
 import { type EncoderConfig, geluForm, isOfFirsts, type Pooling, secondLayer } from "./config.ts";
 import type { Parameters } from "./parameters.ts";
@@ -108,6 +108,7 @@ export function planActivations(
     linearScratch(tokens, intermediate, hidden, ranks),
     linearScratch(sequences, hidden, hidden, ranks),
     attentionBackwardScratch(maxLength, hidden / numHeads, ranks),
+    dropoutScratch(hidden, ranks),
   );
   return {
     embeddingSum: rows("embeddingSum", hidden),
@@ -173,7 +174,7 @@ export function encoderForward(
   {
     k.embeddingForward(a.embeddingSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, p.table.ptr, p.positions.ptr, p.types.ptr, tokens, hidden);
     k.layerNormForward(a.embedded.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, a.embeddingSum.ptr, p.gamma.ptr, p.beta.ptr, tokens, hidden, epsilon);
-    k.dropoutForward(a.embedded.ptr, a.embedded.ptr, 0, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
+    k.dropoutForward(a.embedded.ptr, a.embedded.ptr, 0, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE, scratch);
   }
   let x = a.embedded;
   for (const [n, w] of p.layers.entries()) {
@@ -192,12 +193,12 @@ export function encoderForward(
       }
       k.attentionForward(l.context.ptr, l.logSumExp.ptr, l.queries?.ptr ?? 0, l.qkv.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
       k.linearForward(a.branch.ptr, 0, l.context.ptr, w.attentionWeight.ptr, w.attentionBias.ptr, 0, rows, hidden, hidden, 0, scratch);
-      k.dropoutForward(l.attentionSum.ptr, a.branch.ptr, x.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n));
+      k.dropoutForward(l.attentionSum.ptr, a.branch.ptr, x.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n), scratch);
       k.layerNormForward(l.attended.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, w.attentionBeta.ptr, rows, hidden, epsilon);
 
       k.linearForward(l.up.ptr, l.active.ptr, l.attended.ptr, w.upWeight.ptr, w.upBias.ptr, 0, rows, hidden, inner, gelu, scratch);
       k.linearForward(a.branch.ptr, 0, l.active.ptr, w.downWeight.ptr, w.downBias.ptr, 0, rows, inner, hidden, 0, scratch);
-      k.dropoutForward(l.outputSum.ptr, a.branch.ptr, l.attended.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n));
+      k.dropoutForward(l.outputSum.ptr, a.branch.ptr, l.attended.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n), scratch);
       k.layerNormForward(l.output.ptr, l.outputMean.ptr, l.outputRstd.ptr, l.outputSum.ptr, w.outputGamma.ptr, w.outputBeta.ptr, rows, hidden, epsilon);
     }
     x = l.output;
@@ -237,7 +238,7 @@ export function encoderBackward(
     // prettier-ignore
     {
       k.layerNormBackward(a.dSum.ptr, d.outputGamma.ptr, d.outputBeta.ptr, a.dOutput.ptr, l.outputSum.ptr, w.outputGamma.ptr, l.outputMean.ptr, l.outputRstd.ptr, rows, hidden);
-      k.dropoutBackward(a.dOutput.ptr, a.dSum.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n));
+      k.dropoutBackward(a.dOutput.ptr, a.dSum.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n), scratch);
       k.linearBackwardWeight(d.downWeight.ptr, d.downBias.ptr, a.dOutput.ptr, l.active.ptr, rows, inner, hidden, scratch);
       k.linearBackwardInput(a.dUp.ptr, a.dOutput.ptr, w.downWeight.ptr, rows, inner, hidden, 0, scratch);
       k.geluBackward(a.dUp.ptr, a.dUp.ptr, l.up.ptr, rows * inner, gelu);
@@ -245,7 +246,7 @@ export function encoderBackward(
       k.linearBackwardInput(a.dSum.ptr, a.dUp.ptr, w.upWeight.ptr, rows, hidden, inner, 1, scratch);
 
       k.layerNormBackward(a.dOutput.ptr, d.attentionGamma.ptr, d.attentionBeta.ptr, a.dSum.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, rows, hidden);
-      k.dropoutBackward(a.dSum.ptr, a.dOutput.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n));
+      k.dropoutBackward(a.dSum.ptr, a.dOutput.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n), scratch);
       k.linearBackwardWeight(d.attentionWeight.ptr, d.attentionBias.ptr, a.dSum.ptr, l.context.ptr, rows, hidden, hidden, scratch);
       k.linearBackwardInput(a.dContext.ptr, a.dSum.ptr, w.attentionWeight.ptr, rows, hidden, hidden, 0, scratch);
       k.attentionBackward(a.dQueries.ptr, a.dQkv.ptr, a.dContext.ptr, l.queries?.ptr ?? 0, l.qkv.ptr, l.context.ptr, l.logSumExp.ptr, batch.offsets.ptr, sequences, maxLength, heads, headDim, attentionRate, seed, step, attentionSite(n), scratch);
@@ -262,7 +263,7 @@ export function encoderBackward(
   }
   // prettier-ignore
   {
-    k.dropoutBackward(a.dOutput.ptr, a.dOutput.ptr, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE);
+    k.dropoutBackward(a.dOutput.ptr, a.dOutput.ptr, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE, scratch);
     k.layerNormBackward(a.dSum.ptr, g.gamma.ptr, g.beta.ptr, a.dOutput.ptr, a.embeddingSum.ptr, p.gamma.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, tokens, hidden);
     k.embeddingBackward(g.table.ptr, g.positions.ptr, g.types.ptr, a.dSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, tokens, hidden);
   }

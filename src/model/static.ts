@@ -52,13 +52,14 @@ export function planStatic(
 /** Where the mean has its dropout. */
 const SITE = 0;
 
-/** Sentence vectors `y` [sequences, hidden]; `mapping` [vocab] int32 is the row of each token. */
+/** Sentence vectors `y` [sequences, hidden]; `mapping` [vocab] int32 is the row of each token, `scratch` that of dropout. */
 export function staticForward(
   k: Kernels,
   { hiddenSize: hidden, hiddenDropout }: EncoderConfig,
   p: StaticParameters,
   mapping: Tensor,
   batch: Batch,
+  scratch: Tensor,
   y: Pointer,
   { sequences }: BatchSize,
   { seed, step, enabled, firstSequence = 0 }: DropoutKey,
@@ -67,10 +68,11 @@ export function staticForward(
   // prettier-ignore
   k.staticMeanForward(y, batch.tokenIds.ptr, batch.offsets.ptr, p.table.ptr, mapping.ptr, p.weights.ptr, sequences, hidden);
   k.dropoutOrigin(firstSequence);
-  if (rate > 0) k.dropoutForward(y, y, 0, 0, sequences, hidden, rate, seed, step, SITE);
+  if (rate > 0)
+    k.dropoutForward(y, y, 0, 0, sequences, hidden, rate, seed, step, SITE, scratch.ptr);
 }
 
-/** Adds to the gradients `g`, from the gradient `dy` of the sentence vectors; `dots` [tokens] is scratch. */
+/** Adds to the gradients `g`, from the gradient `dy` of the sentence vectors; `dots` [tokens] and `scratch` are scratch. */
 export function staticBackward(
   k: Kernels,
   { hiddenSize: hidden, hiddenDropout }: EncoderConfig,
@@ -79,13 +81,15 @@ export function staticBackward(
   mapping: Tensor,
   batch: Batch,
   dots: Tensor,
+  scratch: Tensor,
   dy: Pointer,
   { sequences }: BatchSize,
   { seed, step, enabled, firstSequence = 0 }: DropoutKey,
 ): void {
   const rate = enabled ? hiddenDropout : 0;
   k.dropoutOrigin(firstSequence);
-  if (rate > 0) k.dropoutBackward(dy, dy, 0, sequences, hidden, rate, seed, step, SITE);
+  if (rate > 0)
+    k.dropoutBackward(dy, dy, 0, sequences, hidden, rate, seed, step, SITE, scratch.ptr);
   // prettier-ignore
   k.staticMeanBackward(g.table.ptr, g.weights.ptr, dots.ptr, dy, batch.tokenIds.ptr, batch.offsets.ptr, p.table.ptr, mapping.ptr, p.weights.ptr, sequences, hidden);
 }

@@ -86,6 +86,7 @@ export interface Kernels extends InferenceKernels {
     seed: number,
     step: number,
     site: number,
+    scratch: Pointer,
   ): void;
   dropoutBackward(
     dx: Pointer,
@@ -97,6 +98,7 @@ export interface Kernels extends InferenceKernels {
     seed: number,
     step: number,
     site: number,
+    scratch: Pointer,
   ): void;
   poolingBackward(
     dx: Pointer,

@@ -33,18 +33,25 @@ export function linearPackedScratch(ranks: number): number {
   return ranks * RANK_SCRATCH;
 }
 
+/** `dropoutForward` and `dropoutBackward`: a byte for each element of four rows. */
+export function dropoutScratch(cols: number, ranks: number): number {
+  return ranks * 4 * roundUp(cols, 16);
+}
+
 /** Rows of scores `assembly/attention.ts` keeps at a time. */
 const ATTENTION_ROWS = 48;
 
 /** `attentionForward` and `attentionExactForward`. */
 export function attentionForwardScratch(maxLength: number, headDim: number, ranks: number): number {
   const scores = 4 * ATTENTION_ROWS * roundUp(maxLength, 8);
+  const kept = ATTENTION_ROWS * roundUp(maxLength, 16);
   return (
     ranks *
     (packedBytes(headDim, maxLength) +
       packedBytes(maxLength, headDim) +
       scores +
       4 * ATTENTION_ROWS +
+      kept +
       RANK_SCRATCH)
   );
 }
@@ -60,7 +67,8 @@ export function attentionBackwardScratch(
     2 * packedBytes(headDim, maxLength) +
     packedBytes(maxLength, headDim) +
     2 * packedBytes(ATTENTION_ROWS, headDim);
-  return ranks * (panels + 2 * scores + RANK_SCRATCH);
+  const kept = ATTENTION_ROWS * roundUp(maxLength, 16);
+  return ranks * (panels + 2 * scores + kept + RANK_SCRATCH);
 }
 
 /** `infoNceForward`, `distillForward` (of the larger dimension, the student's or the teacher's), and their backward passes. */

@@ -26,6 +26,7 @@ import {
 } from "../model/static.ts";
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Kernels, Pointer } from "../runtime/kernels.ts";
+import { dropoutScratch } from "../runtime/scratch.ts";
 
 /** The same four parameter sets for either architecture, and its two passes over a chunk of the batch. */
 export interface Architecture {
@@ -179,6 +180,7 @@ function planTable(
   const { weights: p, gradients: g } = sets;
   const mapping = arena.reserve("mapping", "I32", [encoder.vocabSize]);
   const dots = arena.tensor("dots", tokens);
+  const scratch = arena.scratch("dropout.scratch", dropoutScratch(hidden, ranks));
   const layer = dense && planDense(arena, sequences, hidden, dense, ranks);
   return {
     ...sets,
@@ -187,13 +189,13 @@ function planTable(
     dimension: dense?.outputs ?? hidden,
     mapping,
     forward(k, y, batch, size, key) {
-      staticForward(k, encoder, p, mapping, batch, layer?.means.ptr ?? y, size, key);
+      staticForward(k, encoder, p, mapping, batch, scratch, layer?.means.ptr ?? y, size, key);
       if (layer) denseForward(k, layer, p, y, size.sequences);
     },
     backward(k, dy, y, batch, size, key) {
       if (layer) denseBackward(k, layer, p, g, dy, y, size.sequences);
       const dMeans = layer?.dMeans.ptr ?? dy;
-      staticBackward(k, encoder, p, g, mapping, batch, dots, dMeans, size, key);
+      staticBackward(k, encoder, p, g, mapping, batch, dots, scratch, dMeans, size, key);
     },
   };
 }

@@ -146,7 +146,8 @@ def curve_batches():
 MASK = np.uint64(0xFFFFFFFF)
 M0, M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 W0, W1 = np.uint64(0x9E3779B9), np.uint64(0xBB67AE85)
-HALF, ALL = np.uint64(16), np.uint64(32)
+ALL, BYTE, BYTES = np.uint64(32), np.uint64(255), np.uint64(256)
+LOWER = 1 << 31  # the bit of a counter that gives the lower halves
 
 
 def philox(counter, key):
@@ -168,10 +169,14 @@ def philox(counter, key):
 def dropout_bits(seed, step, site, rows, columns):
     """The 16 bits of each element of rows x columns; both are arrays, which are broadcast against each other."""
     rows, columns = np.broadcast_arrays(rows, columns)
-    block, word, lane = columns >> 5, (columns & 31) >> 3, columns & 7
-    words = philox((4 * block + (lane >> 1), rows, site, step), (seed, 0))
-    bits = np.choose(word, words)
-    return np.where(lane & 1, bits >> HALF, bits & np.uint64(0xFFFF)).astype(np.int64)
+    shift = (8 * (columns & 3)).astype(np.uint64)
+
+    def drawn(counter):
+        words = philox((counter, rows, site, step), (seed, 0))
+        return (np.choose((columns & 15) >> 2, words) >> shift) & BYTE
+
+    upper, lower = drawn(columns >> 4), drawn(columns >> 4 | LOWER)
+    return (BYTES * upper + lower).astype(np.int64)
 
 
 class Dropout:

@@ -93,7 +93,7 @@ describe("check.wasm", () => {
   it.each([
     ["layerNormForward", (): void => k.layerNormForward(at, 0, 0, at, at, at, 1, 6, 1), "cols"],
     ["geluForward", (): void => k.geluForward(at, at, 6, 0), "count"],
-    ["dropoutForward", (): void => k.dropoutForward(at, at, 0, 0, 1, 6, 0, 0, 0, 0), "cols"],
+    ["dropoutForward", (): void => k.dropoutForward(at, at, 0, 0, 1, 6, 0, 0, 0, 0, at), "cols"],
     ["embeddingForward", (): void => k.embeddingForward(at, at, at, at, 0, 0, 1, 6), "hidden"],
     ["poolingForward", (): void => k.poolingForward(at, at, at, 1, 6, 0), "hidden"],
     ["gradientNorm", (): void => k.gradientNorm(at, at, 6, 0, 0, 0, 4, at), "count"],

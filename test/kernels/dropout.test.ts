@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { dropoutScratch } from "../../src/runtime/scratch.ts";
 import { dot } from "../oracle/differences.ts";
 import { type Bits, dropoutMask } from "../oracle/dropout.ts";
 import {
@@ -32,7 +33,7 @@ const shape = (rows: number, cols: number, bits: Bits = BITS): Case => ({
 
 const CASES: readonly Case[] = [
   ...ROWS.map((rows) => shape(rows, 36)),
-  ...[4, 28, 32, 64, 68, 384].map((cols) => shape(3, cols)),
+  ...[4, 12, 16, 20, 28, 32, 64, 68, 384].map((cols) => shape(3, cols)),
   ...[0, 1e-5, 0.25, 0.5, 0.9, 1].map((rate) => shape(5, 64, { ...BITS, rate })),
   shape(5, 64, { rate: 0.5, seed: 0xdeadbeef, step: 0x80000001, site: 0xffffffff }),
   shape(5, 64, { rate: 0.5, seed: 0, step: 0, site: 0 }),
@@ -49,7 +50,9 @@ const forward =
     const residual = kind.endsWith("residual")
       ? m.input(uniform(2, rows * cols), rows, cols).ptr
       : 0;
-    m.k.dropoutForward(y.ptr, xs.ptr, residual, 0, rows, cols, rate, seed, step, site);
+    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    // prettier-ignore
+    m.k.dropoutForward(y.ptr, xs.ptr, residual, 0, rows, cols, rate, seed, step, site, scratch);
     return { y };
   };
 
@@ -59,7 +62,8 @@ const backward =
     const { rate, seed, step, site } = bits;
     const dy = m.input(uniform(3, rows * cols), rows, cols);
     const dx = inPlace ? dy : m.output(rows, cols);
-    m.k.dropoutBackward(dx.ptr, dy.ptr, 0, rows, cols, rate, seed, step, site);
+    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    m.k.dropoutBackward(dx.ptr, dy.ptr, 0, rows, cols, rate, seed, step, site, scratch);
     return { dx };
   };
 
@@ -141,8 +145,9 @@ const picked =
     const ones = m.input(new Float32Array(rows * cols).fill(1), rows, cols).ptr;
     const y = m.output(rows, cols);
     const dx = m.output(rows, cols);
-    m.k.dropoutForward(y.ptr, ones, 0, lines, rows, cols, rate, seed, step, site);
-    m.k.dropoutBackward(dx.ptr, ones, lines, rows, cols, rate, seed, step, site);
+    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    m.k.dropoutForward(y.ptr, ones, 0, lines, rows, cols, rate, seed, step, site, scratch);
+    m.k.dropoutBackward(dx.ptr, ones, lines, rows, cols, rate, seed, step, site, scratch);
     return { y, dx };
   };
 
@@ -165,9 +170,10 @@ const chunk =
     const ones = m.input(new Float32Array(rows * cols).fill(1), rows, cols).ptr;
     const y = m.output(rows, cols);
     const dx = m.output(rows, cols);
+    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
     m.k.dropoutOrigin(first);
-    m.k.dropoutForward(y.ptr, ones, 0, 0, rows, cols, rate, seed, step, site);
-    m.k.dropoutBackward(dx.ptr, ones, 0, rows, cols, rate, seed, step, site);
+    m.k.dropoutForward(y.ptr, ones, 0, 0, rows, cols, rate, seed, step, site, scratch);
+    m.k.dropoutBackward(dx.ptr, ones, 0, rows, cols, rate, seed, step, site, scratch);
     m.k.dropoutOrigin(0);
     return { y, dx };
   };

@@ -1,11 +1,11 @@
 import { describe, expect, it } from "vitest";
-import { infoNceScratch } from "../../src/runtime/scratch.ts";
+import { attentionForwardScratch, infoNceScratch } from "../../src/runtime/scratch.ts";
 import { erf, geluSlope, tanhGelu, tanhGeluSlope } from "../oracle/activation.ts";
 import { expectClose, expectSameBits, type Program, run, TARGETS, uniform } from "./harness.ts";
 
 /**
  * The elementary functions are no exports, so their bounds are measured through kernels that apply little else: exp
- * through the gradient of InfoNCE's logits, log through their log Σ exp, erf through GELU, tanh through itself.
+ * through the gradient of InfoNCE's logits, 2ˣ through attention, log through their log Σ exp, erf through GELU, tanh through itself.
  */
 
 const POINTS = 1 << 16;
@@ -81,6 +81,27 @@ const logOnePlusExp =
     return { log };
   };
 
+/** What attention multiplies keys by for a head of 4: 1 / √4, in units of ln 2. */
+const KEY_SCALE = Math.fround(0.5 * Math.fround(Math.LOG2E));
+
+/** Pairs of tokens, the first of which has the logits 0 and x: its context is 1 / (1 + 2ˣ) and 2ˣ / (1 + 2ˣ). */
+const powers =
+  (keys: Float32Array): Program<"context"> =>
+  (m) => {
+    const pairs = keys.length;
+    const qkv = new Float32Array(pairs * 24);
+    keys.forEach((key, i) => {
+      qkv.set([1, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0], 24 * i);
+      qkv.set([0, 0, 0, 0, key, 0, 0, 0, 0, 1, 0, 0], 24 * i + 12);
+    });
+    const context = m.output(2 * pairs, 4);
+    const offsets = m.ints(Int32Array.from({ length: pairs + 1 }, (_, i) => 2 * i)).ptr;
+    const scratch = m.scratch(attentionForwardScratch(2, 4, 1));
+    // prettier-ignore
+    m.k.attentionForward(context.ptr, 0, 0, m.input(qkv, pairs * 2, 12).ptr, offsets, pairs, 2, 1, 4, 0, 0, 0, 0, scratch);
+    return { context };
+  };
+
 const pointwise =
   (
     kernel: "geluForward" | "geluExactForward" | "tanhForward",
@@ -135,6 +156,21 @@ describe.each(TARGETS)("%s", (target) => {
     expectClose(
       { exp: { shape: [4], values: found.values.slice(1, 5) } },
       { exp: [-87, -87, -87, -87].map(Math.exp) },
+      { absolute: 0, relative: 3e-7 },
+    );
+  });
+
+  it.each([-120, -1])("2 to the power of x has relative error below 3e-7 on [%d, 0]", (low) => {
+    const keys = sweep(low, 0, 4096).map((x) => x / KEY_SCALE);
+    const { context } = run(target, powers(keys));
+    const found = Float32Array.from(
+      keys,
+      (_, i) => context.values[8 * i + 1]! / context.values[8 * i]!,
+    );
+    const expected = Float64Array.from(keys, (key) => 2 ** Math.fround(key * KEY_SCALE));
+    expectClose(
+      { power: { shape: [keys.length], values: found } },
+      { power: expected },
       { absolute: 0, relative: 3e-7 },
     );
   });

@@ -1,4 +1,6 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
+import { dropoutRow } from "../oracle/dropout.ts";
 import { philox } from "../oracle/random.ts";
 
 /** The kernel's bits are compared with these, element by element, in dropout.test.ts and attention.test.ts. */
@@ -22,4 +24,23 @@ describe("the oracle's Philox4x32-10", () => {
   ] as const)("gives the known answer for counter $counter", ({ counter, key, words }) => {
     expect(philox([...counter], key)).toEqual(words);
   });
+});
+
+/** Whole rows of bits, as `test/golden/make_golden.py` draws them with NumPy. */
+const { dropoutBits } = JSON.parse(readFileSync("test/golden/encoder.json", "utf8")) as {
+  dropoutBits: { seed: number; step: number; site: number; row: number; bits: number[] }[];
+};
+
+describe("the oracle's dropout", () => {
+  it.each(dropoutBits)(
+    "has all 16 bits of NumPy's, seed $seed, step $step, site $site, row $row",
+    ({ bits, row, ...key }) => {
+      bits.forEach((value, column) => {
+        const factor = (threshold: number): number =>
+          dropoutRow(row, bits.length, { ...key, rate: threshold / 65536 })[column]!;
+        expect(factor(value)).toBeGreaterThan(0);
+        expect(factor(value + 1)).toBe(0);
+      });
+    },
+  );
 });

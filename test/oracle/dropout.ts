@@ -8,6 +8,9 @@ export interface Bits {
   readonly site: number;
 }
 
+/** The bit of a counter that gives the lower halves of the bits of its elements. */
+const LOWER = 0x80000000;
+
 /** What each element of a row is multiplied by: 0 where dropout drops it, 1 / (1 - p) where it keeps it. */
 export function dropoutRow(row: number, cols: number, bits: Bits): Float64Array {
   const { rate, seed, step, site } = bits;
@@ -18,11 +21,11 @@ export function dropoutRow(row: number, cols: number, bits: Bits): Float64Array 
     if (!found) groups.set(group, (found = philox([group, row, site, step], [seed, 0])));
     return found;
   };
+  const byte = (group: number, column: number): number =>
+    (words(group)[(column & 15) >> 2]! >>> (8 * (column & 3))) & 0xff;
   return Float64Array.from({ length: cols }, (_, column) => {
-    const r = column & 31;
-    const lane = r & 7;
-    const word = words(4 * (column >> 5) + (lane >> 1))[r >> 3]!;
-    const bits16 = lane & 1 ? word >>> 16 : word & 0xffff;
+    const group = column >> 4;
+    const bits16 = 256 * byte(group, column) + byte((group | LOWER) >>> 0, column);
     return bits16 < threshold ? 0 : 65536 / (65536 - threshold);
   });
 }
