@@ -1,6 +1,6 @@
 /**
- * One process that trains: `node bench/node_step.ts <layers> <hidden> <heads> <vocabulary> <threads> <warm> <steps> < lengths.json`,
- * as `bench/torch_step.py` does it. Prints the seconds of each step after those that warm up, and the most memory it had, in MB.
+ * One process that trains: `node bench/node_step.ts <layers> <hidden> <heads> <vocabulary> <threads> <warm> <steps> <pooling> < lengths.json`,
+ * as `bench/torch_step.py` does it; pooling is `cls` or `avg`. Prints the seconds of each step after those that warm up, and the most memory it had, in MB.
  */
 import { text } from "node:stream/consumers";
 import type { EncoderConfig } from "../src/model/config.ts";
@@ -8,9 +8,10 @@ import { Team } from "../src/node/team.ts";
 import { initializeWeights } from "../src/train/initialize.ts";
 import { type StepOptions, writeTrainingBatch } from "../src/train/step.ts";
 
-const [layers, hidden, heads, vocab, threads, warm, steps] = process.argv.slice(2).map(Number) as [
-  ...[number, number, number, number, number, number, number],
-];
+const [layers, hidden, heads, vocab, threads, warm, steps] = process.argv
+  .slice(2, 9)
+  .map(Number) as [...[number, number, number, number, number, number, number]];
+const pooling = process.argv[9] as "cls" | "avg";
 const lengths = JSON.parse(await text(process.stdin)) as number[];
 const encoder: EncoderConfig = {
   vocabSize: vocab,
@@ -27,7 +28,7 @@ const encoder: EncoderConfig = {
 const rows = lengths.length;
 const options: StepOptions = {
   encoder,
-  pooling: "cls",
+  pooling,
   batchSize: rows,
   columns: 2,
   maxLength: Math.max(...lengths),

@@ -21,6 +21,8 @@ const SHAPES = {
 interface Work {
   readonly shape: keyof typeof SHAPES;
   readonly threads: number;
+  /** Of [CLS] unless said, as SimCSE trains: then the last layer, which PyTorch computes whole, is computed for [CLS] alone. */
+  readonly pooling?: "avg";
   /** Every sentence has so many tokens; without it they are as long as real ones. */
   readonly length?: number;
   /** Processes of each kind, and the steps of one, of which as many, up to two, come before to warm up. */
@@ -31,7 +33,7 @@ interface Work {
 }
 
 const WORKS: Readonly<Record<string, Work>> = {
-  "step-layer": { shape: "layer", threads: 2, rounds: 5, steps: 8, one: true },
+  "step-layer": { shape: "layer", threads: 2, pooling: "avg", rounds: 5, steps: 8, one: true },
   "step-tiny": { shape: "tiny", threads: 1, rounds: 5, steps: 8 },
   "step-minilm": { shape: "minilm", threads: 1, rounds: 5, steps: 2 },
   "step-minilm-2": { shape: "minilm", threads: 2, rounds: 5, steps: 2, one: true },
@@ -53,7 +55,15 @@ export function sentences(vocabSize: number): number[][] {
   );
 }
 
-function* tables({ shape, threads, length, rounds, steps: count, one }: Work): Generator<Table> {
+function* tables({
+  shape,
+  threads,
+  pooling,
+  length,
+  rounds,
+  steps: count,
+  one,
+}: Work): Generator<Table> {
   const lengths = sentences(VOCAB).map((ids) => length ?? ids.length);
   const tokens = 2 * lengths.reduce((sum, n) => sum + n, 0);
   const node = [process.execPath, "bench/node_step.ts"] as const;
@@ -67,7 +77,7 @@ function* tables({ shape, threads, length, rounds, steps: count, one }: Work): G
   for (let round = 0; round < rounds; round++) {
     for (const [name, [command, file], n] of programs) {
       const warm = Math.min(2, count);
-      const args = [file, ...SHAPES[shape], VOCAB, n, warm, count].map(String);
+      const args = [file, ...SHAPES[shape], VOCAB, n, warm, count, pooling ?? "cls"].map(String);
       // The default kernels of OpenBLAS are of another century.
       const blas = process.env["OPENBLAS_CORETYPE"] ?? "SKYLAKEX";
       const env = { ...process.env, OPENBLAS_NUM_THREADS: String(n), OPENBLAS_CORETYPE: blas };
