@@ -7,11 +7,12 @@ export { distanceBackward, distanceForward, distillBackward, distillForward } fr
 export { dropoutBackward, dropoutForward } from "./dropout";
 export { embeddingBackward } from "./embedding";
 export { infoNceBackward, infoNceForward } from "./infonce";
-export { packInt4 } from "./int4";
-export { packInt8 } from "./int8";
+export { dequantizeInt4, packInt4 } from "./int4";
+export { dequantizeInt8, packInt8 } from "./int8";
 export { layerNormBackward } from "./layernorm";
 export { linearBackwardInput, linearBackwardWeight } from "./linear";
 export { crossEntropyBackward, crossEntropyForward } from "./mlm";
 export { addColumns, poolingBackward } from "./pooling";
+export { dequantizeRowsInt8 } from "./quantize";
 export { dropoutOrigin } from "./random";
 export { staticMeanBackward, staticMeanForward } from "./static";

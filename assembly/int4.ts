@@ -72,6 +72,28 @@ export function packInt4(
   barrier();
 }
 
+/** The weight that packed codes stand for, q · s. */
+export function dequantizeInt4(
+  weight: usize,
+  codes: usize,
+  scales: usize,
+  outputs: usize,
+  inputs: usize,
+): void {
+  const groups = (inputs + GROUP - 1) / GROUP;
+  for (let o = begin(outputs), last = end(outputs); o < last; o++) {
+    const panel = codes + (o >> 3) * (inputs << 2) + ((o & 3) << 2);
+    const s = scales + ((((o >> 3) * groups) << 3) + (o & 7)) * 4;
+    const row = weight + ((o * inputs) << 2);
+    const shift: u32 = (o & 7) < 4 ? 0 : 4;
+    for (let k: usize = 0; k < inputs; k++) {
+      const q = <i32>((load<u8>(panel + ((k >> 2) << 4) + (k & 3)) >> shift) & 15) - 8;
+      store<f32>(row + (k << 2), load<f32>(s + ((k / GROUP) << 5)) * <f32>q);
+    }
+  }
+  barrier();
+}
+
 function codeOf(w: f64, inverse: f64): i32 {
   return <i32>max<f64>(-8, min<f64>(7, nearest<f64>(w * inverse)));
 }

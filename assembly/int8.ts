@@ -50,6 +50,25 @@ export function packInt8(
   barrier();
 }
 
+/** The weight that packed codes stand for, q · s. */
+export function dequantizeInt8(
+  weight: usize,
+  codes: usize,
+  scales: usize,
+  outputs: usize,
+  inputs: usize,
+): void {
+  for (let o = begin(outputs), last = end(outputs); o < last; o++) {
+    const panel = codes + (o >> 3) * (inputs << 3) + ((o & 7) << 2);
+    const row = weight + ((o * inputs) << 2);
+    const s = load<f32>(scales + (o << 2));
+    for (let k: usize = 0; k < inputs; k++) {
+      store<f32>(row + (k << 2), s * <f32>load<i8>(panel + ((k >> 2) << 5) + (k & 3)));
+    }
+  }
+  barrier();
+}
+
 /** Codes of a row with the scale high / 127; returns the largest sum of one sign in a lane. */
 function packRow(panel: usize, row: usize, inputs: usize, high: f32): i32 {
   const inverse = codesPerUnit(high);

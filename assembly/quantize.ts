@@ -52,6 +52,23 @@ export function quantizeRowsInt8(
   barrier();
 }
 
+/** The table that codes and scales stand for, c · s. */
+export function dequantizeRowsInt8(
+  x: usize,
+  codes: usize,
+  scales: usize,
+  rows: usize,
+  cols: usize,
+): void {
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const s = load<f32>(scales + (row << 2));
+    for (let i = row * cols, stop = i + cols; i < stop; i++) {
+      store<f32>(x + (i << 2), s * <f32>load<i8>(codes + i));
+    }
+  }
+  barrier();
+}
+
 /** Quantises activations, what a product takes for x. */
 export function quantizeActivations(quantized: usize, x: usize, rows: usize, cols: usize): void {
   assert((cols & 3) == 0, "cols must be a multiple of 4");

@@ -1,7 +1,8 @@
 import type { Command } from "commander";
 import { UsageError } from "../errors.ts";
-import { readModelFolder, writeModelFolder } from "../node/model-folder.ts";
+import { writeModelFolder } from "../node/model-folder.ts";
 import { averageWeights } from "../train/average.ts";
+import { readFloatFolder } from "./float-folder.ts";
 import { shareOf } from "./options.ts";
 import { note } from "./terminal.ts";
 
@@ -16,7 +17,7 @@ export async function average({ model, output }: AverageOptions): Promise<void> 
   const [first, ...others] = await Promise.all(
     model.map(async (text) => {
       const { name, share = 1 } = shareOf("--model", text);
-      return { ...(await readModelFolder(name)), name, share };
+      return { ...(await readFloatFolder(name)), name, share };
     }),
   );
   if (!first || others.length === 0) {

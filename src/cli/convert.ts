@@ -1,27 +1,40 @@
-import type { Command } from "commander";
-import { UsageError } from "../errors.ts";
+import { type Command, Option } from "commander";
+import type { SafetensorsTensor } from "../files/safetensors.ts";
+import { type Dtype, DTYPES } from "../model/config.ts";
 import { planInference } from "../model/inference-weights.ts";
-import { loadWeights, storeWeights } from "../model/weights.ts";
-import { readModelFolder, writeModelFolder } from "../node/model-folder.ts";
+import { foldStatic, loadWeights, storeWeights } from "../model/weights.ts";
+import { compileKernels } from "../node/binaries.ts";
+import { type ModelFolder, writeModelFolder } from "../node/model-folder.ts";
+import { quantizeModel } from "../quantize/quantize.ts";
 import { Arena } from "../runtime/arena.ts";
+import { readFloatFolder } from "./float-folder.ts";
 import { note } from "./terminal.ts";
 
-/** Writes whatever can be opened as a folder of f32 BertModel names, which sentence-transformers opens too. */
-async function convert(model: string, output: string): Promise<void> {
-  const { path, config, tokenizerJson, tensors, weightsFile } = await readModelFolder(model);
-  if (config.dtype !== "f32") {
-    throw new UsageError(
-      `${path}: weights of ${config.dtype} cannot be made f32 again; give the folder they were made from`,
-    );
+interface ConvertOptions {
+  readonly dtype: Dtype;
+}
+
+/** Writes whatever can be opened as a folder of BertModel names, which sentence-transformers opens too if it is f32. */
+export async function convert(
+  model: string,
+  output: string,
+  { dtype }: ConvertOptions,
+): Promise<void> {
+  const { config, tokenizerJson, tensors, weightsFile } = await readFloatFolder(model);
+  let written: Pick<ModelFolder, "config"> & { tensors: Iterable<[string, SafetensorsTensor]> };
+  if (dtype === "f32") {
+    const arena = new Arena();
+    const { named } = planInference(arena, config);
+    const buffer = new ArrayBuffer(arena.top);
+    loadWeights(buffer, named, tensors, weightsFile);
+    written = foldStatic(config, new Map(storeWeights(buffer, named)));
+  } else {
+    written = quantizeModel(await compileKernels("node"), config, tensors, weightsFile, dtype);
   }
-  const arena = new Arena();
-  const { named } = planInference(arena, config);
-  const buffer = new ArrayBuffer(arena.top);
-  loadWeights(buffer, named, tensors, weightsFile);
-  await writeModelFolder(output, { config, tokenizerJson, tensors: storeWeights(buffer, named) });
+  await writeModelFolder(output, { ...written, tokenizerJson });
   const { encoder, pooling } = config;
   note(
-    `${output}: ${encoder.numLayers} layers of ${encoder.hiddenSize}, pooling ${String(pooling)}, f32`,
+    `${output}: ${encoder.numLayers} layers of ${encoder.hiddenSize}, pooling ${String(pooling)}, ${dtype}`,
   );
 }
 
@@ -31,5 +44,12 @@ export function addConvert(program: Command): void {
     .description("any model that can be opened, as a folder for sentence-transformers and for us")
     .argument("<model>", "model folder, or its name on a hub: org/name[@revision]")
     .argument("<output>", "folder to write: f32 safetensors, tokenizer.json, model card")
-    .action((model: string, output: string) => convert(model, output));
+    .addOption(
+      new Option("--dtype <dtype>", "of the weights; f32 of a quantised model can be trained")
+        .choices(DTYPES)
+        .default("f32"),
+    )
+    .action((model: string, output: string, options: ConvertOptions) =>
+      convert(model, output, options),
+    );
 }

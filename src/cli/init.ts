@@ -12,12 +12,13 @@ import {
 import { type ParameterSet, planParameters } from "../model/parameters.ts";
 import { planStatic } from "../model/static.ts";
 import { foldStatic, storeWeights, TABLE_ALONE } from "../model/weights.ts";
-import { readJson, readModelFolder, writeModelFolder } from "../node/model-folder.ts";
+import { readJson, writeModelFolder } from "../node/model-folder.ts";
 import { openText } from "../node/rows.ts";
 import { Arena, size } from "../runtime/arena.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { unframed } from "../tokenizer/vocab.ts";
 import { beginAsStatic, initializeStatic, initializeWeights } from "../train/initialize.ts";
+import { readFloatFolder } from "./float-folder.ts";
 import { numberBetween, wholeNumber } from "./options.ts";
 import { count, note } from "./terminal.ts";
 
@@ -90,7 +91,7 @@ async function initEncoder(options: InitOptions, tokenizerJson: object): Promise
 
 /** The token vectors of a static model of the same vocabulary, with their weights in them. */
 async function staticTable(path: string, vocabSize: number): Promise<Float32Array> {
-  const folder = await readModelFolder(path);
+  const folder = await readFloatFolder(path);
   if (folder.config.modules?.some(({ type }) => type !== "normalize")) {
     throw new UsageError(
       `--begin-as ${path}: expected a mean of token vectors alone, found modules after it`,
@@ -100,7 +101,7 @@ async function staticTable(path: string, vocabSize: number): Promise<Float32Arra
   const table = tensors.get(TABLE_ALONE);
   if (!table || table.shape[0] !== vocabSize) {
     throw new UsageError(
-      `--begin-as ${path}: expected an f32 static model of the same ${vocabSize} word pieces, found ` +
+      `--begin-as ${path}: expected a static model of the same ${vocabSize} word pieces, found ` +
         (table ? `one of ${table.shape[0]}` : "another kind of model"),
     );
   }

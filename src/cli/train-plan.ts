@@ -9,7 +9,7 @@ import {
   trainableDense,
   trainablePooling,
 } from "../model/config.ts";
-import { type ModelFolder, readModelFolder } from "../node/model-folder.ts";
+import type { ModelFolder } from "../node/model-folder.ts";
 import { readFileOr } from "../node/files.ts";
 import type { Team } from "../node/team.ts";
 import type { Teachers } from "../node/teachers.ts";
@@ -19,6 +19,7 @@ import { BatchOrder, batchesPerEpoch, type Sequences, type Source } from "../tra
 import { size } from "../runtime/arena.ts";
 import { loadInitial } from "../train/initialize.ts";
 import { type Batches, TaughtBatches } from "../train/teaching.ts";
+import { readFloatFolder } from "./float-folder.ts";
 import { readAugmentation, readData, readDev, readMasking, readTeachers } from "./train-data.ts";
 import type { TrainOptions } from "./train-options.ts";
 
@@ -54,7 +55,7 @@ export function begin({ buffer, plan }: Team, { folder, run, adam }: PlannedRun)
 
 /** Reads the model, its teachers and the data, and puts together what decides a run. */
 export async function planRun(options: TrainOptions): Promise<PlannedRun> {
-  const folder = await readModelFolder(options.model);
+  const folder = await readFloatFolder(options.model);
   const { pooling, served } = poolingsFor(folder.config, options);
   if (options.maxLength > folder.config.maxLength) {
     throw new UsageError(

@@ -121,7 +121,7 @@ export function trainablePooling(config: ModelConfig, name: string): Pooling {
   };
   const poolings = `use one of ${POOLINGS.join(", ")}`;
   if (config.dtype !== "f32") {
-    return refuse(`a model of ${config.dtype} weights`, "give the f32 folder it was made from");
+    return refuse(`a model of ${config.dtype} weights`, "simcse convert makes f32 of them");
   }
   const [first, ...others] = config.modules ?? [];
   const modules = trainableDense(config) ? others : [first, ...others];

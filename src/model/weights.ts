@@ -112,8 +112,11 @@ export function hasWeight(tensors: ReadonlyMap<string, SafetensorsTensor>, name:
   return [...tensors.keys()].some((stored) => bertName(stored) === name);
 }
 
-/** One NaN among the weights would be in every vector. */
-function checkFinite(values: Float32Array, name: string, file: string): void {
+/**
+ * One NaN among the weights would be in every vector.
+ * @throws FormatError naming the tensor, the place, what is there and the file
+ */
+export function checkFinite(values: Float32Array, name: string, file: string): void {
   let sum = 0; // in double precision, where no sum of floats overflows
   for (let i = 0; i < values.length; i++) sum += values[i]!;
   if (Number.isFinite(sum)) return;

@@ -334,6 +334,21 @@ export interface Kernels extends InferenceKernels {
     outputs: number,
     inputs: number,
   ): void;
+  dequantizeInt8(
+    weight: Pointer,
+    codes: Pointer,
+    scales: Pointer,
+    outputs: number,
+    inputs: number,
+  ): void;
+  dequantizeInt4(
+    weight: Pointer,
+    codes: Pointer,
+    scales: Pointer,
+    outputs: number,
+    inputs: number,
+  ): void;
+  dequantizeRowsInt8(x: Pointer, codes: Pointer, scales: Pointer, rows: number, cols: number): void;
 }
 
 /** The forward pass and search: all that the edge binary holds. */

@@ -1,18 +1,21 @@
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { afterAll, expect, it } from "vitest";
+import { afterAll, describe, expect, it } from "vitest";
 import { FormatError } from "../../src/errors.ts";
 import {
   parseSafetensors,
   serializeSafetensors,
   type SafetensorsTensor,
+  toFloat32,
 } from "../../src/files/safetensors.ts";
-import { openModel, readModelFolder } from "../../src/node/model-folder.ts";
+import { compileKernels } from "../../src/node/binaries.ts";
+import { openModel, readModelFolder, writeModelFolder } from "../../src/node/model-folder.ts";
+import { dequantizeModel, quantizeModel } from "../../src/quantize/quantize.ts";
 import { Tokenizer } from "../../src/tokenizer/tokenizer.ts";
 import { tokenizerFromMerges } from "../../src/tokenizer/vocab.ts";
-import { writeTinyModel } from "../worker/tiny-model.ts";
+import { SENTENCES, writeTinyModel } from "../worker/tiny-model.ts";
 
 const root = mkdtempSync(join(tmpdir(), "simcse-convert-"));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -96,14 +99,84 @@ it("a RoBERTa folder of older files becomes a BERT folder with the same vectors,
   expect(readFileSync(join(target, "README.md"), "utf8")).toContain("sentence-transformers");
 });
 
-it("int8 weights are not made f32 again, which is said", async () => {
-  const source = join(root, "int8");
-  await writeTinyModel(source, "int8");
-  const { status, stderr } = spawnSync(
-    process.execPath,
-    ["src/cli/main.ts", "convert", source, join(root, "none")],
-    { encoding: "utf8" },
-  );
-  expect(status).toBe(2);
-  expect(stderr).toContain("weights of int8 cannot be made f32 again");
+const bytesOf = ({ data }: SafetensorsTensor): Uint8Array => new Uint8Array(data);
+
+describe.each(["int8", "int4"] as const)("a model of %s weights", (dtype) => {
+  const [source, floats, again] = ["", "-f32", "-again"].map((name) => join(root, dtype + name));
+  const simcse = (...args: string[]): { status: number | null; stderr: string } =>
+    spawnSync(process.execPath, ["src/cli/main.ts", ...args], { encoding: "utf8" });
+
+  it("is made f32 by simcse convert, with the vectors it had, and with its codes when it is quantised", async () => {
+    // Few large weights, as otherwise scales of int8 grow here and there, which is not undone.
+    await writeTinyModel(floats!, "f32");
+    const folder = await readModelFolder(floats!);
+    const tensors = Array.from(folder.tensors, ([name, tensor]): [string, SafetensorsTensor] => {
+      const isMatrix = name.startsWith("encoder.") && tensor.shape.length === 2;
+      const few = toFloat32(tensor).map((w) => (isMatrix ? 0.2 * (w / 0.08) ** 7 : w));
+      return [name, { ...tensor, data: new Uint8Array(few.buffer) }];
+    });
+    const node = await compileKernels("node");
+    const quantised = quantizeModel(node, folder.config, new Map(tensors), "few", dtype);
+    await writeModelFolder(source!, { ...folder, ...quantised });
+    const run = simcse("convert", "--dtype", "f32", source!, floats!);
+    expect(run.status, run.stderr).toBe(0);
+    expect(run.stderr).toContain(`${source}: its ${dtype} weights, made f32 again`);
+    expect(existsSync(join(floats!, "modules.json"))).toBe(true);
+    const models = await Promise.all([source!, floats!].map(readModelFolder));
+    const [before, after] = await Promise.all(
+      models.map(async (model) => (await openModel(model)).encode(SENTENCES)),
+    );
+    before!.forEach((vector, i) => {
+      const cosine = vector.reduce((sum, x, j) => sum + x * after![i]![j]!, 0);
+      expect(cosine).toBeGreaterThan(0.9999);
+    });
+
+    const back = simcse("convert", "--dtype", dtype, floats!, again!);
+    expect(back.status, back.stderr).toBe(0);
+    const { config, tensors: packed } = await readModelFolder(again!);
+    expect(config).toEqual(models[0]!.config);
+    for (const [name, tensor] of dtype === "int8" ? models[0]!.tensors : []) {
+      if (tensor.dtype === "I8") expect(bytesOf(packed.get(name)!), name).toEqual(bytesOf(tensor));
+    }
+    // int4 may turn the sign of both a scale and its codes.
+    for (const [name, tensor] of dequantizeModel(node, config, packed, again!).tensors) {
+      const values = toFloat32(models[1]!.tensors.get(name)!);
+      toFloat32(tensor).forEach((x, i) => expect(x, name).toBeCloseTo(values[i]!, 6));
+    }
+  });
+
+  it("is trained as what it was made of", () => {
+    const text = join(root, "text.txt");
+    writeFileSync(text, SENTENCES.join("\n"));
+    const [run, other] = [source!, floats!].map((model) => {
+      const output = `${model}-trained`;
+      const options = ["--corpus", text, "--steps", "2", "--batch-size", "4", "--threads", "1"];
+      const { status, stderr } = simcse("train", "--model", model, "--output", output, ...options);
+      expect(status, stderr).toBe(0);
+      return { stderr, weights: readFileSync(join(output, "model.safetensors")) };
+    });
+    expect(run!.stderr).toContain(`its ${dtype} weights, made f32 again`);
+    expect(other!.stderr).not.toContain("made f32 again");
+    expect(run!.weights.equals(other!.weights)).toBe(true);
+  });
+
+  it("is refused where a scale makes no number of a code, which is said", async () => {
+    const { config, tensors } = await readModelFolder(source!);
+    const name = "encoder.layer.0.output.dense.scales";
+    const scales = toFloat32(tensors.get(name)!).fill(3e38);
+    const damaged = new Map(tensors).set(name, {
+      ...tensors.get(name)!,
+      data: new Uint8Array(scales.buffer),
+    });
+    const node = await compileKernels("node");
+    expect(() => dequantizeModel(node, config, damaged, "a.safetensors")).toThrow(
+      /^encoder\.layer\.0\.output\.dense\.weight\[\d+\]: expected a number, found -?Infinity in a\.safetensors$/,
+    );
+    damaged.delete(name);
+    expect(() => dequantizeModel(node, config, damaged, "a.safetensors")).toThrow(
+      `${name}: expected [${tensors.get(name)!.shape.join(", ")}], absent from a.safetensors`,
+    );
+    const floatConfig = { ...config, dtype: "f32" } as const;
+    expect(() => dequantizeModel(node, floatConfig, tensors, "a")).toThrow("a: in f32 already");
+  });
 });

@@ -4,11 +4,14 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterAll, expect, it } from "vitest";
 import { ERRORS, FileError, FormatError, HubError, UsageError } from "../../src/errors.ts";
+import { parseSafetensors, serializeSafetensors } from "../../src/files/safetensors.ts";
 import { parseTorch } from "../../src/files/torch.ts";
+import { parseConfig } from "../../src/model/config.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openModel, readModelFolder } from "../../src/node/model-folder.ts";
 import { readFileOr } from "../../src/node/files.ts";
 import { openRows } from "../../src/node/rows.ts";
+import { dequantizeModel, quantizeModel } from "../../src/quantize/quantize.ts";
 import { FlatIndex } from "../../src/search/flat-index.ts";
 import { tokenizerFromVocab } from "../../src/tokenizer/vocab.ts";
 import {
@@ -93,6 +96,12 @@ function isNamed(error: unknown): boolean {
   return (ERRORS as readonly string[]).includes(error.name);
 }
 
+async function int8(): Promise<Uint8Array> {
+  const { tensors } = parseSafetensors(weights, "encoder.safetensors");
+  const parsed = parseConfig(config, "config.json");
+  return serializeSafetensors(quantizeModel(node, parsed, tensors, "encoder.safetensors").tensors);
+}
+
 let count = 0;
 /** @returns what did not end as it should */
 async function survivors(
@@ -117,6 +126,7 @@ async function survivors(
 
 const before = process.memoryUsage().rss;
 const edge = compileKernels("edge");
+const node = await compileKernels("node");
 const shards = (map: unknown): Uint8Array => json({ weight_map: map });
 const SHARDED = {
   "config.json": FOLDER["config.json"],
@@ -126,6 +136,15 @@ const SHARDED = {
 it.each<[string, () => Promise<Iterable<Hostile>> | Iterable<Hostile>, (b: Uint8Array) => unknown]>(
   [
     ["safetensors", () => hostileSafetensors(weights, SEED), inFolder("model.safetensors")],
+    [
+      "int8 weights, which are made f32",
+      async () => hostileSafetensors(await int8(), SEED),
+      (bytes) => {
+        const { tensors } = parseSafetensors(bytes, "int8.safetensors");
+        const made = { ...parseConfig(config, "config.json"), dtype: "int8" } as const;
+        return dequantizeModel(node, made, tensors, "int8.safetensors");
+      },
+    ],
     [
       "PyTorch's zip and pickle",
       () => hostileTorch(new Uint8Array(readFileSync("test/golden/torch.bin"))),

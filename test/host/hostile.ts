@@ -99,7 +99,10 @@ export function* hostileSafetensors(file: Uint8Array, seed: number): Generator<H
       const overlap = { ...header, [name]: { ...header[other]! } };
       yield { what: `${name}: over ${other}`, bytes: withHeader(JSON.stringify(overlap), data) };
     }
-    for (const bits of [0x7fc00000, 0x7f800000, 0xff800000, 0x7f800001]) {
+    // Of codes any byte is a number.
+    const noNumbers =
+      header[name]!.dtype === "F32" ? [0x7fc00000, 0x7f800000, 0xff800000, 0x7f800001] : [];
+    for (const bits of noNumbers) {
       const bytes = file.slice();
       const at = 8 + length + begin + 4 * roll((end - begin) / 4);
       new DataView(bytes.buffer).setUint32(at, bits, true);

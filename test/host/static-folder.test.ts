@@ -6,7 +6,7 @@ import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-enco
 import { foldStatic } from "../../src/model/weights.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { openModel, readModelFolder, writeModelFolder } from "../../src/node/model-folder.ts";
-import { quantizeModel } from "../../src/quantize/quantize.ts";
+import { dequantizeModel, quantizeModel } from "../../src/quantize/quantize.ts";
 
 import { file, float, folderOf, pieces, refusal, root, tokenizer, vectorsOf } from "./folders.ts";
 
@@ -111,6 +111,15 @@ describe("static models", () => {
     });
     const [edge, portable] = await Promise.all(encodings);
     expect(portable).toEqual(edge);
+    const floats = dequantizeModel(node, read.config, read.tensors, "static");
+    expect(floats.config).toEqual({
+      ...folder.config,
+      table: { ...folder.config.table, rows: 40 },
+    });
+    const again = quantizeModel(node, floats.config, new Map(floats.tensors), "static");
+    expect(new Map(again.tensors).get("embeddings.codes")).toEqual(
+      new Map(int8.tensors).get("embeddings.codes"),
+    );
     ids.forEach((tokens, i) => {
       // The unknown token, 1, counts for nothing; a code is within half a step of its value.
       vector(tokens.filter((id) => id !== 1)).forEach((value, j) =>

@@ -25,6 +25,15 @@ const pack =
     return { codes, scales, sums };
   };
 
+const unpack =
+  (outputs: number, inputs: number, weight: Float32Array): Program<"weight"> =>
+  (m) => {
+    const { codes, scales } = pack(outputs, inputs, weight)(m);
+    const found = m.output(outputs, inputs);
+    m.k.dequantizeInt4(found.ptr, codes.ptr, scales.ptr, outputs, inputs);
+    return { weight: found };
+  };
+
 /** The code of an output and an input: the low or the high bits of a byte, plus 8. */
 function codeAt(codes: ArrayLike<number>, o: number, k: number, inputs: number): number {
   const byte = codes[(o >> 3) * 4 * inputs + (k >> 2) * 16 + (o & 3) * 4 + (k & 3)]! & 255;
@@ -56,6 +65,28 @@ describe.each(TARGETS)("%s: packInt4", (target) => {
     );
     expectClose({ sums: found.sums }, { sums }, { absolute: 1e-6, relative: 1e-6 });
     expectSameBits(found, run("node", pack(outputs, inputs, weight)), target);
+  });
+
+  it.each(SHAPES)("is undone but for rounding by dequantizeInt4, [%d, %d]", (outputs, inputs) => {
+    const weight = weightsOf(outputs, inputs);
+    const { codes, scales } = run(target, pack(outputs, inputs, weight));
+    const found = run(target, unpack(outputs, inputs, weight));
+    const groups = Math.ceil(inputs / 32);
+    const expected = Float32Array.from(weight, (_, i) => {
+      const [o, k] = [Math.floor(i / inputs), i % inputs];
+      const scale = scales.values[8 * ((o >> 3) * groups + Math.floor(k / 32)) + (o & 7)]!;
+      return scale * codeAt(codes.values, o, k, inputs);
+    });
+    expectClose(found, { weight: expected }, { absolute: 0 });
+    const oracle = weightOf(quantizeInt4(weight, outputs, inputs), outputs, inputs);
+    expectClose(found, { weight: oracle }, { absolute: 1e-6, relative: 1e-6 });
+  });
+
+  it("makes of what dequantizeInt4 made the same weights again", () => {
+    const [outputs, inputs] = [52, 384];
+    const once = run(target, unpack(outputs, inputs, weightsOf(outputs, inputs))).weight.values;
+    const twice = run(target, unpack(outputs, inputs, Float32Array.from(once)));
+    expectClose(twice, { weight: once }, { absolute: 0, relative: 1e-6 });
   });
 
   it("leaves less error than the scale of the largest weight alone, w / -8", () => {
@@ -98,7 +129,12 @@ describe.each(TARGETS)("%s: packInt4", (target) => {
 describe("node: packInt4 by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     await expectTeamInvariance(
-      Object.fromEntries(SHAPES.map(([o, i]) => [`[${o}, ${i}]`, pack(o, i, weightsOf(o, i))])),
+      Object.fromEntries(
+        SHAPES.flatMap(([o, i]) => [
+          [`[${o}, ${i}]`, pack(o, i, weightsOf(o, i))],
+          [`dequantizeInt4 [${o}, ${i}]`, unpack(o, i, weightsOf(o, i))],
+        ]),
+      ),
     );
   });
 });

@@ -1,7 +1,15 @@
 import { describe, expect, it } from "vitest";
 import { quantizedWeight } from "../../src/runtime/scratch.ts";
 import { quantizeInt8 } from "../oracle/int8.ts";
-import { expectClose, expectSameBits, type Program, run, TARGETS, uniform } from "./harness.ts";
+import {
+  expectClose,
+  expectSameBits,
+  type Program,
+  type Result,
+  run,
+  TARGETS,
+  uniform,
+} from "./harness.ts";
 import { expectTeamInvariance } from "./team.ts";
 
 const SHAPES: readonly (readonly [outputs: number, inputs: number])[] = [
@@ -25,6 +33,15 @@ const pack =
     const w = m.input(weight, outputs, inputs).ptr;
     m.k.packInt8(codes.ptr, scales.ptr, sums.ptr, w, outputs, inputs);
     return { codes, scales, sums };
+  };
+
+const unpack =
+  (outputs: number, inputs: number, weight: Float32Array): Program<"weight"> =>
+  (m) => {
+    const { codes, scales } = pack(outputs, inputs, weight)(m);
+    const found = m.output(outputs, inputs);
+    m.k.dequantizeInt8(found.ptr, codes.ptr, scales.ptr, outputs, inputs);
+    return { weight: found };
   };
 
 /** Where the code of an output and an input lies among the packed ones. */
@@ -55,6 +72,40 @@ describe.each(TARGETS)("%s: packInt8", (target) => {
       expectClose({ sums: found.sums }, { sums }, { absolute: 1e-6, relative: 1e-6 });
       expectSameBits(found, run("node", pack(outputs, inputs, weight)), target);
     });
+  });
+
+  it.each(SHAPES)("is undone but for rounding by dequantizeInt8, [%d, %d]", (outputs, inputs) => {
+    const weight = flat(outputs, inputs);
+    const { codes, scales } = run(target, pack(outputs, inputs, weight));
+    const found = run(target, unpack(outputs, inputs, weight));
+    const expected = Float32Array.from(weight, (_, i) => {
+      const o = Math.floor(i / inputs);
+      return scales.values[o]! * codes.values[at(o, i % inputs, inputs)]!;
+    });
+    expectClose(found, { weight: expected }, { absolute: 0 });
+    weight.forEach((w, i) => {
+      expect(Math.abs(expected[i]! - w)).toBeLessThan(
+        0.5001 * scales.values[Math.floor(i / inputs)]!,
+      );
+    });
+  });
+
+  it("gives what dequantizeInt8 made the codes it had, of outputs whose scale had not grown", () => {
+    const [outputs, inputs] = [52, 384];
+    const weight = peaked(outputs, inputs).map((w) => w ** 5);
+    const { codes } = run(target, pack(outputs, inputs, weight));
+    const unpacked = run(target, unpack(outputs, inputs, weight)).weight.values;
+    const again = run(target, pack(outputs, inputs, Float32Array.from(unpacked)));
+    const rowOf = (packed: Result, o: number): number[] =>
+      Array.from({ length: inputs }, (_, k) => packed.values[at(o, k, inputs)]!);
+    let whole = 0;
+    for (let o = 0; o < outputs; o++) {
+      const row = rowOf(codes, o);
+      if (!row.some((q) => Math.abs(q) === 127)) continue;
+      whole++;
+      expect(rowOf(again.codes, o)).toEqual(row);
+    }
+    expect(whole).toBeGreaterThan(outputs / 2);
   });
 
   it("keeps the largest weight of an output at ±127 where no lane is near its limit", () => {
@@ -100,7 +151,12 @@ describe.each(TARGETS)("%s: packInt8", (target) => {
 describe("node: packInt8 by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     await expectTeamInvariance(
-      Object.fromEntries(SHAPES.map(([o, i]) => [`[${o}, ${i}]`, pack(o, i, flat(o, i))])),
+      Object.fromEntries(
+        SHAPES.flatMap(([o, i]) => [
+          [`[${o}, ${i}]`, pack(o, i, flat(o, i))],
+          [`dequantizeInt8 [${o}, ${i}]`, unpack(o, i, flat(o, i))],
+        ]),
+      ),
     );
   });
 });

@@ -9,6 +9,7 @@ import {
   type Result,
   ROWS,
   run,
+  TARGETS,
   uniform,
 } from "./harness.ts";
 import { expectTeamInvariance } from "./team.ts";
@@ -25,6 +26,15 @@ const table =
     const scales = m.output(rows);
     m.k.quantizeRowsInt8(codes.ptr, scales.ptr, m.input(x, rows, cols).ptr, rows, cols);
     return { codes, scales };
+  };
+
+const tableAgain =
+  (rows: number, cols: number, x: Float32Array): Program<"x"> =>
+  (m) => {
+    const { codes, scales } = table(rows, cols, x)(m);
+    const found = m.output(rows, cols);
+    m.k.dequantizeRowsInt8(found.ptr, codes.ptr, scales.ptr, rows, cols);
+    return { x: found };
   };
 
 const activations =
@@ -78,6 +88,23 @@ describe.each(INFERENCE_TARGETS)("%s: quantizeRowsInt8", (target) => {
   });
 });
 
+describe.each(TARGETS)("%s: dequantizeRowsInt8", (target) => {
+  it.each(SHAPES)(
+    "is code times scale, and quantised gives the codes again, [%d, %d]",
+    (rows, cols) => {
+      const x = uniform(1, rows * cols, -3, 2);
+      const { codes, scales } = run(target, table(rows, cols, x));
+      const found = run(target, tableAgain(rows, cols, x));
+      const expected = Float32Array.from(
+        codes.values,
+        (code, i) => code * scales.values[Math.floor(i / cols)]!,
+      );
+      expectClose(found, { x: expected }, { absolute: 0 });
+      expect(run(target, table(rows, cols, expected)).codes.values).toEqual(codes.values);
+    },
+  );
+});
+
 describe.each(INFERENCE_TARGETS)("%s: quantizeActivations", (target) => {
   it.each(SHAPES)("equals the oracle, code for code, [%d, %d]", (rows, cols) => {
     const x = uniform(1, rows * cols, -3, 2);
@@ -129,6 +156,7 @@ describe("node: quantisation by a team", () => {
       const x = uniform(1, rows * 20, -3, 2);
       return [
         [`quantizeRowsInt8 ${rows}`, table(rows, 20, x)] as const,
+        [`dequantizeRowsInt8 ${rows}`, tableAgain(rows, 20, x)] as const,
         [`quantizeActivations ${rows}`, activations(rows, 20, x)] as const,
       ];
     });
