@@ -1,12 +1,10 @@
 /**
- * The whole path in one command: text that is already here becomes a vocabulary, a trained model, its scores before and
- * after, an int8 package and a running Worker. It calls what the other commands call, and prints them.
+ * The whole path in one command: text that is already here teaches a model in the box, or one that begins from nothing; its
+ * scores before and after, an int8 package and a running Worker. It calls what the other commands call, and prints them.
  */
 import { mkdir } from "node:fs/promises";
-import { join, relative, resolve } from "node:path";
-import type { Command } from "commander";
-import { collectCorpus, readCorpus } from "../node/corpus.ts";
-import { writeFileAtomic } from "../node/files.ts";
+import { join, relative } from "node:path";
+import { type Command, Option } from "commander";
 import { SimCSE } from "../node/index.ts";
 import { PACKAGE } from "../node/package.ts";
 import { readModelFolder } from "../node/model-folder.ts";
@@ -14,15 +12,15 @@ import { writeWorkerProject } from "../node/worker-project.ts";
 import { startWorker } from "../node/worker-run.ts";
 import { candidatesOf } from "./candidates.ts";
 import { evaluateModels, reportTable } from "./eval.ts";
-import { init } from "./init.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
 import { quantize } from "./quantize.ts";
+import { type Announce, fineTune, readText, trainFromScratch } from "./start-model.ts";
 import { count, heading, note } from "./terminal.ts";
-import { train } from "./train.ts";
-import { vocab } from "./vocab.ts";
 
 interface StartOptions {
   readonly corpus?: string;
+  readonly model: string;
+  readonly fromScratch?: boolean;
   readonly output: string;
   readonly steps?: number;
   readonly threads: number;
@@ -32,100 +30,54 @@ interface StartOptions {
 
 const PAIRS = join(PACKAGE, "examples/software-pairs.tsv");
 
-/** What a model knows that has seen more than one's own text. */
-const BOXED = "simcse-edge-nano";
-
-/** A small corpus is read several times: fewer steps than these teach little. */
-const SENTENCES_SEEN = 40_000;
+/** A model that has seen more than this text, to compare with. */
+const OTHER = "simcse-edge-nano";
 
 /** More sentences than this would only make the search page start later. */
 const INDEXED = 50_000;
 
 export async function start(options: StartOptions): Promise<void> {
   const folder = (name: string): string => relative("", join(options.output, name)) || ".";
-  const corpus = options.corpus ?? folder("corpus.txt");
-  const untrained = folder("untrained");
-  const trained = folder("trained");
-  const int8 = folder("int8");
-  const tokenizer = folder("tokenizer.json");
+  const { fromScratch = false, threads } = options;
   const begun = performance.now();
+  let number = 0;
+  const announce: Announce = (step) => heading(`${++number}. ${step}`);
   await mkdir(options.output, { recursive: true });
 
-  heading(`1. Corpus`);
-  if (options.corpus === undefined) {
-    const modules = resolve(PACKAGE, "node_modules");
-    const collected = await collectCorpus(modules);
-    await writeFileAtomic(corpus, new TextEncoder().encode(`${collected.sentences.join("\n")}\n`));
-    note(`read ${count(collected.files)} files of the packages installed here`);
-  }
-  const sentences = await readCorpus(corpus);
-  note(`${corpus}: ${count(sentences.length)} sentences`);
+  announce("Corpus");
+  const text = await readText(options.corpus, folder("corpus.txt"), folder("names.tsv"));
+  note(`${text.corpus}: ${count(text.sentences.length)} sentences`);
 
-  heading(`2. simcse vocab --corpus ${corpus} --output ${tokenizer}`);
-  await vocab({ corpus, output: tokenizer, size: 2048, minFrequency: 2 });
-
-  heading(
-    `3. simcse init, then simcse train --model ${untrained} --corpus ${corpus} --output ${trained}`,
-  );
-  await init({
-    tokenizer,
-    output: untrained,
-    layers: 2,
-    hidden: 128,
-    heads: 4,
-    intermediate: 512,
-    maxLength: 64,
-    pooling: "avg",
-    dropout: 0.4,
-    seed: 42,
-  });
-  await train({
-    model: untrained,
-    corpus,
+  const before = fromScratch ? folder("untrained") : options.model;
+  const trained = folder("trained");
+  const run = {
     output: trained,
-    epochs: Math.max(1, SENTENCES_SEEN / sentences.length),
-    ...(options.steps === undefined ? {} : { steps: options.steps }),
-    batchSize: 64,
-    learningRate: 1e-3,
-    warmup: 0.05,
-    weightDecay: 0.01,
-    temperature: 0.1,
-    maxGradientNorm: 1,
-    maxLength: 32,
-    seed: 42,
-    threads: options.threads,
-    checkpointEvery: 100,
-    // An interrupted start goes on where it stopped, unless the corpus or an option has changed.
-    resume: true,
-    force: true,
-  });
+    threads,
+    ...(options.steps !== undefined && { steps: options.steps }),
+  };
+  if (fromScratch) {
+    const paths = { tokenizer: folder("tokenizer.json"), untrained: before };
+    await trainFromScratch(paths, text, run, announce);
+  } else {
+    await fineTune(before, text, run, announce);
+  }
 
-  heading(`4. simcse quantize --model ${trained} --output ${int8}`);
+  const int8 = folder("int8");
+  announce(`simcse quantize --model ${trained} --output ${int8}`);
   await quantize({ model: trained, output: int8, dtype: "int8" });
 
-  heading(
-    `5. simcse eval --model ${untrained} ${trained} ${int8} ${BOXED} --pairs ${relative("", PAIRS)}`,
-  );
-  const models = [untrained, trained, int8, BOXED];
-  const reports = await evaluateModels(await candidatesOf({ model: models }), PAIRS);
-  console.log(reportTable(["untrained", "trained", "trained, int8", BOXED], reports));
-  const [before, after] = reports as [(typeof reports)[0], (typeof reports)[0]];
-  const beats = (name: string, score: number): string =>
-    after.spearman > score
-      ? `beats ${name} by ${(after.spearman - score).toFixed(2)} points`
-      : `does NOT beat ${name}: ${(score - after.spearman).toFixed(2)} points behind`;
-  note(
-    `the trained model ${beats("word overlap", after.overlapSpearman)} and ${beats("the untrained one", before.spearman)}`,
-  );
+  const gain = await compare(before, trained, int8, announce);
+  // A model from nothing is served whatever it has learnt: one without any training is no model.
+  const served = fromScratch || gain > 0 ? int8 : before;
 
-  heading(`6. A Worker`);
+  announce("A Worker");
+  note(`it serves ${served}${fromScratch ? "" : ", the better of the two on these pairs"}`);
   const project = join(options.output, "worker");
-  const texts = sentences.slice(0, INDEXED);
   {
-    await using model = await SimCSE.load(int8, { threads: options.threads });
-    const index = await model.buildIndex(texts, { precision: "int8" });
+    await using model = await SimCSE.load(served, { threads });
+    const index = await model.buildIndex(text.sentences.slice(0, INDEXED), { precision: "int8" });
     await writeWorkerProject(project, {
-      model: await readModelFolder(int8),
+      model: await readModelFolder(served),
       index: await index.serialize(),
     });
   }
@@ -143,6 +95,28 @@ export async function start(options: StartOptions): Promise<void> {
   } finally {
     await worker.close();
   }
+}
+
+/** Prints the scores of the model before, after, after in int8 and of another; returns how many points the int8 one gained. */
+async function compare(
+  before: string,
+  trained: string,
+  int8: string,
+  announce: Announce,
+): Promise<number> {
+  const models = [before, trained, int8, OTHER];
+  announce(`simcse eval --model ${models.join(" ")} --pairs ${relative("", PAIRS)}`);
+  const reports = await evaluateModels(await candidatesOf({ model: models }), PAIRS);
+  const names = [before, trained, `${int8}, int8`, OTHER];
+  console.log(reportTable(names, reports));
+  const [first, , last] = reports.map(({ spearman }) => spearman);
+  const overlap = reports[0]!.overlapSpearman;
+  const beats = (name: string, score: number): string =>
+    last! > score
+      ? `beats ${name} by ${(last! - score).toFixed(2)} points`
+      : `does NOT beat ${name}: ${(score - last!).toFixed(2)} points behind`;
+  note(`${int8} ${beats("word overlap", overlap)} and ${beats(before, first!)}`);
+  return last! - first!;
 }
 
 /** One real request, and the head of its answer. */
@@ -186,11 +160,17 @@ async function showRequest(url: string): Promise<void> {
 export function addStart(program: Command): void {
   program
     .command("start")
-    .description("all of it: corpus, vocabulary, training, evaluation, int8, Worker")
+    .description("all of it: corpus, training, evaluation, int8, Worker")
     .option(
       "--corpus <file>",
       "your own text, one sentence a line; default: the documentation of the installed packages",
     )
+    .addOption(
+      new Option("--model <model>", "what is fine-tuned: a folder, or a name")
+        .default("simcse-edge-mini")
+        .conflicts("fromScratch"),
+    )
+    .option("--from-scratch", "a vocabulary of the text and a model of random weights instead")
     .option("--output <folder>", "folder for everything that is made", "runs/start")
     .option("--steps <n>", "training steps, instead of epochs", wholeNumber(1))
     .option("--threads <n>", "threads", wholeNumber(1), DEFAULT_THREADS)

@@ -5,6 +5,7 @@
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { FormatError } from "../errors.ts";
+import { commentPassages, markdownPassages } from "./prose.ts";
 import { readText } from "./rows.ts";
 
 /** What a folder gave. */
@@ -28,27 +29,40 @@ const MINIFIED = 200;
 /** This package, installed beside the others, would train on its own documentation. */
 const OWN_PACKAGE = "simcse-edge";
 
+/** What a folder gave, and what it holds. */
+export interface CollectedCorpus extends CorpusReport {
+  readonly sentences: readonly string[];
+  /** What is said first of a thing, and its name in words: `["Reads the whole of a file.", "read file"]`. */
+  readonly names: readonly (readonly [sentence: string, name: string])[];
+}
+
 /**
  * Collects the English sentences of the Markdown files and doc comments under a folder, usually `node_modules`, in the
  * order of paths and then of the text, so that neighbours stay neighbours. The same files give the same sentences.
  * Links are not followed.
  * @throws Error when the folder cannot be read, FormatError when there is no sentence in it
  */
-export async function collectCorpus(root: string): Promise<CorpusReport & { sentences: string[] }> {
+export async function collectCorpus(root: string): Promise<CollectedCorpus> {
   const seen = new Set<string>();
   const sentences: string[] = [];
+  const names = new Map<string, readonly [string, string]>();
   let found = 0;
   let files = 0;
   for (const path of await list(root)) {
     const text = await read(path);
     if (text === undefined) continue;
     files++;
-    for (const sentence of MARKDOWN.test(path) ? markdownSentences(text) : commentSentences(text)) {
-      found++;
-      const key = sentence.toLowerCase().replace(/[.!?:]+$/, "");
-      if (seen.has(key)) continue;
-      seen.add(key);
-      sentences.push(sentence);
+    const passages = MARKDOWN.test(path) ? markdownPassages(text) : commentPassages(text);
+    for (const { name, sentences: said } of passages) {
+      const [first] = said;
+      if (first !== undefined && name !== "") names.set(`${name}\t${first}`, [first, name]);
+      for (const sentence of said) {
+        found++;
+        const key = sentence.toLowerCase().replace(/[.!?:]+$/, "");
+        if (seen.has(key)) continue;
+        seen.add(key);
+        sentences.push(sentence);
+      }
     }
   }
   if (seen.size === 0) {
@@ -57,7 +71,7 @@ export async function collectCorpus(root: string): Promise<CorpusReport & { sent
         `give a folder of installed packages, or a text file with one sentence a line`,
     );
   }
-  return { files, found, duplicates: found - seen.size, sentences };
+  return { files, found, duplicates: found - seen.size, sentences, names: [...names.values()] };
 }
 
 /**
@@ -116,131 +130,4 @@ async function read(path: string): Promise<string | undefined> {
   const text = await readFile(path, "utf8");
   const lines = text.split("\n").length;
   return !MARKDOWN.test(path) && text.length > MINIFIED * lines ? undefined : text;
-}
-
-/** Tags whose text is prose; that of the others is code, a name or a version. */
-const PROSE_TAG =
-  /^@(?:(?<named>param|arg|argument|property|prop|template|typeParam)|returns?|deprecated|throws|remarks|desc(?:ription)?|summary|note|privateRemarks)\b:?\s*/;
-const TYPE = /^\{(?:[^{}]|\{[^{}]*\})*\}\s*/;
-const NAME = /^(?:\[[^\]]*\]|\S+)\s*/;
-const DASH = /^[-–—:]+\s*/;
-
-/** Sentences of the doc comments of a source text, which begin a line: elsewhere `/**` is most often a glob. */
-function* commentSentences(source: string): Generator<string> {
-  for (const [, comment] of source.matchAll(/^[ \t]*\/\*\*(?![*/])([\s\S]*?)\*\//gm)) {
-    let skipping = false;
-    const markdown: string[] = [];
-    for (const starred of comment!.split("\n")) {
-      const line = starred.replace(/^\s*\*? ?/, "").trimEnd();
-      if (line.startsWith("@")) {
-        const tag = PROSE_TAG.exec(line);
-        skipping = tag === null;
-        if (tag === null) continue;
-        let prose = line.slice(tag[0].length).replace(TYPE, "");
-        if (tag.groups?.["named"] !== undefined) prose = prose.replace(NAME, "");
-        markdown.push("", prose.replace(DASH, ""));
-      } else if (!skipping) {
-        markdown.push(line);
-      }
-    }
-    yield* markdownSentences(markdown.join("\n"));
-  }
-}
-
-const FENCE = /^\s*(?:```|~~~)/;
-/** The mark of a list item, and the name and type that an option's description begins with. */
-const LIST_MARK =
-  /^\s*(?:[-*+•]|\d+[.)]|[a-z]\))\s+(?:(?:\*\*[^*]+\*\*|`[^`]+`)[^-–—:]{0,60}?\s?[-–—:]\s+)?/;
-/** Lines that end a paragraph and are none: tables, headings, rules, link definitions, HTML blocks. */
-const NO_PROSE = /^(?:\||#|={3,}|-{3,}|\*{3,}|\[[^\]]+\]:|<\/?[a-z])/i;
-
-function* markdownSentences(markdown: string): Generator<string> {
-  let fenced = false;
-  let paragraph = "";
-  const text = markdown.replace(/<!--[\s\S]*?-->/g, "").replace(/^---\n[\s\S]*?\n---\n/, "");
-  for (const line of text.split("\n")) {
-    const bare = line.replace(/^[\s>]+/, "");
-    const fence = FENCE.test(line);
-    const mark = LIST_MARK.exec(line);
-    const ends = fence || fenced || bare === "" || mark !== null || NO_PROSE.test(bare);
-    if (ends) {
-      yield* sentencesOf(paragraph);
-      paragraph = "";
-    }
-    if (fence) fenced = !fenced;
-    const code = paragraph === "" && mark === null && /^(?: {4}|\t)/.test(line);
-    if (fence || fenced || code || (ends && mark === null)) continue;
-    paragraph += ` ${mark === null ? bare : line.slice(mark[0].length)}`;
-  }
-  yield* sentencesOf(paragraph);
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&lt;": "<",
-  "&gt;": ">",
-  "&amp;": "&",
-  "&quot;": '"',
-  "&#39;": "'",
-  "&nbsp;": " ",
-};
-
-/**
- * The words of a paragraph of Markdown without its marks. Text is full of `<audio>`, which names an element; a tag that
- * is closed, or has attributes, is markup instead.
- */
-function plain(paragraph: string): string {
-  return paragraph
-    .replace(/!\[[^\]]*\](?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\])/g, "")
-    .replace(/\[!\w+\]/g, "")
-    .replace(/\[([^\]]+)\](?:\((?:[^()]|\([^()]*\))*\)|\[[^\]]*\])/g, "$1")
-    .replace(/\{@\w+\s+[^|}]*\|\s*([^}]*)\}/g, "$1")
-    .replace(/\{@\w+\s+(?:[^}\s]+\s+)?([^}]+)\}/g, "$1")
-    .replace(/`+([^`]*)`+/g, "$1")
-    .replace(/&(?:lt|gt|amp|quot|#39|nbsp);/g, (entity) => ENTITIES[entity]!)
-    .replace(/<(\w+)\b[^<>]*>([^<]*)<\/\1>/g, "$2")
-    .replace(/(?<=\w)<[^<>]*>|<\/[^<>]*>|<(?:br|p|li|hr)\b[^<>]*>|<[a-z]+\s[^<>]*>/gi, "")
-    .replace(/<([a-z][\w-]*)\s*\/?>/gi, "$1")
-    .replace(/\\([\\`*_{}[\]()#+.!-])/g, "$1")
-    .replace(/(?<!\w)([*_]{1,3})(?=\S)(.*?\S)\1(?!\w)/g, "$2")
-    .replace(/\s+/g, " ")
-    .trim();
-}
-
-const segmenter = new Intl.Segmenter("en", { granularity: "sentence" });
-/** Where the segmenter ends a sentence too early: after an abbreviation, or a name that begins with a full stop. */
-const UNFINISHED =
-  /(?:\b(?:e\.\s?g|i\.\s?e|vs|cf|approx|resp|incl|fig|al|w\.r\.t|a\.k\.a)\.|\s\.)\s*$/i;
-
-function* sentencesOf(paragraph: string): Generator<string> {
-  if (paragraph.length < 16) return;
-  let sentence = "";
-  for (const { segment } of segmenter.segment(plain(paragraph))) {
-    sentence += segment;
-    if (UNFINISHED.test(sentence)) continue;
-    if (isProse(sentence.trim())) yield sentence.trim();
-    sentence = "";
-  }
-  if (isProse(sentence.trim())) yield sentence.trim();
-}
-
-const FUNCTION_WORD =
-  /\b(?:the|a|an|of|to|in|is|are|be|was|for|and|or|if|that|this|with|on|as|by|it|not|from|when|which|will|can|at|has|have)\b/i;
-const LEGAL =
-  /copyright|licen[cs]ed? under|all rights reserved|warrant|permission is hereby|spdx|redistribut/i;
-/**
- * Code that lost its marks, addresses, holes where markup was, the lead of a list or a block of code, and lines of a
- * change log: commit hashes, thanks, issue numbers.
- */
-const NO_SENTENCE =
-  /[{}<>=|\\~^*#$`\u{FFFD}]|:\/\/|www\.|\s[,.;:)](?:\s|$)|\(\s|\s\(\)|[:;,]$|^[a-z]\S*: |\b[0-9a-f]{7,40}\b|\(@|^thanks to/u;
-const WORD = /^[("'“‘[]*[a-z]+(?:['’/-][a-z]+)*[)"'”’\],.;:!?…]*$/i;
-/** A fragment may lack its full stop or its capital, not both. */
-const FRAGMENT = /^[^A-Z0-9]?[a-z].*[^.!?"')]$/;
-
-function isProse(sentence: string): boolean {
-  const words = sentence.split(" ");
-  if (words.length < 4 || words.length > 40) return false;
-  if (NO_SENTENCE.test(sentence) || FRAGMENT.test(sentence) || LEGAL.test(sentence)) return false;
-  if (!FUNCTION_WORD.test(sentence) || !/^[("'“‘]?[A-Za-z0-9]/.test(sentence)) return false;
-  return words.filter((word) => WORD.test(word)).length >= 0.75 * words.length;
 }

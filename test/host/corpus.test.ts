@@ -20,7 +20,7 @@ function folder(files: Record<string, string | Uint8Array>): string {
   return root;
 }
 
-const collect = async (files: Record<string, string>): Promise<string[]> =>
+const collect = async (files: Record<string, string>): Promise<readonly string[]> =>
   (await collectCorpus(folder(files))).sentences;
 
 test("Markdown gives the sentences of its paragraphs and lists without their marks", async () => {
@@ -93,6 +93,43 @@ const glob = "src/**/*.ts is not the begin of a comment */";
   ]);
 });
 
+test("what is said first of a section, a declaration or a parameter stands beside its name in words", async () => {
+  const markdown = `
+The text before the first heading has no name.
+## Usage
+A name of one word says too little of it.
+## \`readFile(path)\` and **writeFile** ##
+The first sentence of a section is the one. The second is not taken.
+\`\`\`sh
+# A comment of a shell is no heading
+\`\`\`
+It goes on behind the block of code.
+# A heading with more words than there are in a name is a sentence of its own
+The section of a long heading has no name.
+# [HTTPServer](https://example.com)
+The acronym of a name is a word of it.`;
+  const source = `
+/** Returns the text of the file at a path.
+ * @param maxLength - The most bytes that are to be read.
+ * @param {number} [startAt=0] Where the first of the bytes is.
+ * @param path The place where the file lies.
+ * @returns The text of it, or nothing of a file that is not there. */
+export declare function read_textFile(path: string): string;
+  /** Whether the file may be written to. */
+  readonly "is-writable"?: boolean;
+/** The last comment is a comment of nothing. */
+`;
+  const { names } = await collectCorpus(folder({ "a/b.md": markdown, "a/c.d.ts": source }));
+  expect(names).toEqual([
+    ["The first sentence of a section is the one.", "read file and write file"],
+    ["The acronym of a name is a word of it.", "http server"],
+    ["Returns the text of the file at a path.", "read text file"],
+    ["The most bytes that are to be read.", "max length"],
+    ["Where the first of the bytes is.", "start at"],
+    ["Whether the file may be written to.", "is writable"],
+  ]);
+});
+
 const prose = (name: string): string => `/** The ${name} of the file is a sentence to read. */\n`;
 
 test("licences, change logs, minified and large files, this package and linked folders are left out", async () => {
@@ -112,6 +149,7 @@ test("licences, change logs, minified and large files, this package and linked f
     found: 1,
     duplicates: 0,
     sentences: ["The last of the file is a sentence to read."],
+    names: [],
   });
 });
 
@@ -130,6 +168,7 @@ test("sentences come in the order of paths, and one that differs only in case an
       "The first package is read first.",
       "The second package is read later.",
     ],
+    names: [],
   });
 });
 
@@ -142,8 +181,9 @@ test("a folder that is missing or without English is an error that names it", as
   await expect(collectCorpus(silent)).rejects.toThrow(`${silent}: no English sentence in 1`);
 });
 
-test("the project's own node_modules give at least 20,000 distinct sentences", async () => {
-  const { sentences } = await collectCorpus(join(import.meta.dirname, "../../node_modules"));
+test("the project's own node_modules give at least 20,000 distinct sentences and 10,000 names", async () => {
+  const { sentences, names } = await collectCorpus(join(import.meta.dirname, "../../node_modules"));
+  expect(names.length).toBeGreaterThanOrEqual(10_000);
   expect(new Set(sentences.map((sentence) => sentence.toLowerCase())).size).toBe(sentences.length);
   expect(sentences.length).toBeGreaterThanOrEqual(20_000);
 });
