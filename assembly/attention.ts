@@ -19,7 +19,7 @@
 import { RANK_SCRATCH, multiplyAlone } from "./gemm";
 import { packAlone, packedBytes } from "./pack";
 import { exp2Row, log4 } from "./math";
-import { dropThreshold, keepMask, keepRows, keepScale, originRow } from "./random";
+import { KEPT, dropThreshold, keepMask, keepRows, keepScale, originRow } from "./random";
 import { Exact, Fused, fma, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
@@ -36,6 +36,11 @@ function scoreStride(length: usize): usize {
 /** Counters of dropout bits that a row of S takes. */
 function keepBlocks(length: usize): usize {
   return (length + 15) >> 4;
+}
+
+/** Bytes of what `keepRows` writes of ROWS rows, and behind them. */
+function keptBytes(length: usize): usize {
+  return ROWS * (keepBlocks(length) << 4) + KEPT;
 }
 
 /**
@@ -103,7 +108,7 @@ function forward<Rounding>(
   const scores = packedV + packedBytes(maxLength, headDim);
   const inverses = scores + ROWS * scoreStride(maxLength);
   const kept = inverses + ROWS * 4;
-  const own = kept + ROWS * (keepBlocks(maxLength) << 4);
+  const own = kept + keptBytes(maxLength);
 
   // Heads are the outer index: with as many heads as ranks, or a multiple, all shares are the same sequences.
   for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
@@ -182,7 +187,7 @@ function forwardScratch(maxLength: usize, headDim: usize): usize {
     packedBytes(maxLength, headDim) +
     ROWS * scoreStride(maxLength) +
     ROWS * 4 +
-    ROWS * (keepBlocks(maxLength) << 4) +
+    keptBytes(maxLength) +
     RANK_SCRATCH
   );
 }
@@ -192,7 +197,7 @@ function backwardScratch(maxLength: usize, headDim: usize): usize {
     packedBytes(maxLength, headDim) +
     packedBytes(ROWS, headDim) * 2 +
     ROWS * scoreStride(maxLength) * 2 +
-    ROWS * (keepBlocks(maxLength) << 4) +
+    keptBytes(maxLength) +
     RANK_SCRATCH
   );
 }
@@ -338,7 +343,7 @@ export function attentionBackward(
   const p = rowsDO + packedBytes(ROWS, headDim);
   const dp = p + ROWS * scoreStride(maxLength);
   const kept = dp + ROWS * scoreStride(maxLength);
-  const own = kept + ROWS * (keepBlocks(maxLength) << 4);
+  const own = kept + keptBytes(maxLength);
 
   for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
     const head = item / sequences;

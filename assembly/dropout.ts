@@ -7,12 +7,10 @@
  *   x y dx dy residual [rows, cols]    cols % 4 == 0    p is rounded to a multiple of 2⁻¹⁶; random.ts makes the mask
  *   lines [rows] int32: the numbers by which rows draw bits, their own if absent. Rows that were picked out of a matrix draw
  *   as they would there.
- *   scratch: for each rank a byte for each element of four rows
+ *   scratch: 256 bytes for each rank
  */
-import { dropThreshold, keepMask, keepRows, keepScale, originRow } from "./random";
+import { KEPT, dropThreshold, keepBytes, keepMask, keepScale, originRow } from "./random";
 import { barrier, begin, end, rankOf } from "./team";
-
-const ROWS: usize = 4; // rows whose bits are drawn at a time: their counters fill whole vectors
 
 function dropout(
   y: usize,
@@ -31,20 +29,28 @@ function dropout(
   const threshold = dropThreshold(rate);
   const scale = f32x4.splat(keepScale(threshold));
   const stride = cols << 2;
-  const blocks = (cols + 15) >> 4;
-  const own = scratch + rankOf() * ROWS * (blocks << 4);
-  for (let row = begin(rows), last = end(rows); row < last;) {
-    const count: usize = lines ? 1 : min(ROWS, last - row);
-    const line = lines ? <usize>load<u32>(lines + (row << 2)) : row;
-    if (threshold) keepRows(own, count, blocks, originRow() + line, 1, threshold, seed, step, site);
-    for (let i: usize = 0; i < count; i++, row++) {
-      const keep = own + i * (blocks << 4);
-      const offset = row * stride;
-      for (let j: usize = 0; j < stride; j += 16) {
-        let v = v128.load(x + offset + j);
-        if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask(keep + (j >> 2)));
-        if (residual) v = f32x4.add(v, v128.load(residual + offset + j));
-        v128.store(y + offset + j, v);
+  const own = scratch + rankOf() * KEPT * 2;
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    const offset = row * stride;
+    const line = i32x4.splat(
+      <i32>(originRow() + (lines ? <usize>load<u32>(lines + (row << 2)) : row)),
+    );
+    // Bits are drawn where they are used, so that memory need not wait for arithmetic.
+    for (let j: usize = 0; j < stride; j += KEPT << 2) {
+      if (threshold) {
+        const first = i32x4.add(i32x4.splat(<i32>(j >> 6)), i32x4(0, 1, 2, 3));
+        const second = i32x4.add(first, i32x4.splat(4));
+        keepBytes(own, first, line, second, line, threshold, seed, step, site);
+      }
+      for (
+        let i = offset + j, keep = own, stop = offset + min(j + (KEPT << 2), stride);
+        i < stop;
+        i += 16, keep += 4
+      ) {
+        let v = v128.load(x + i);
+        if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask(keep));
+        if (residual) v = f32x4.add(v, v128.load(residual + i));
+        v128.store(y + i, v);
       }
     }
   }

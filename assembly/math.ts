@@ -1,7 +1,8 @@
 /**
  * Elementary functions on four lanes, by polynomials and rational functions. Those that can fuse take the rounding
- * as a type argument; the others never do, so they have the same bits on every target. None branches. Coefficients sit in a table: a splat constant inside a loop would be rebuilt at
- * every turn.
+ * as a type argument; the others never do, so they have the same bits on every target. Coefficients sit in a table: a splat constant
+ * inside a loop would be rebuilt at every turn. Their addresses are sums, as V8 adds the offset of a load to a constant address in an
+ * instruction of its own.
  */
 import { keepMask } from "./random";
 import { fma, Fused, mulAdd, multiplyAdd } from "./simd";
@@ -24,18 +25,18 @@ const EXP = memory.data<f32>([
  * polynomial for eʳ, and 2ⁿ made from the bits of a rounded sum (as XNNPACK's rr2-p5 does).
  */
 export function exp4<Rounding>(x: v128): v128 {
-  const c = f32x4.pmax(x, v128.load32_splat(EXP, 36));
-  const magic = v128.load32_splat(EXP, 4);
+  const c = f32x4.pmax(x, v128.load32_splat(EXP + 36));
+  const magic = v128.load32_splat(EXP + 4);
   const biased = multiplyAdd<Rounding>(c, v128.load32_splat(EXP), magic);
   const scale = i32x4.shl(biased, 23);
   const n = f32x4.sub(biased, magic);
-  const high = multiplyAdd<Rounding>(n, v128.load32_splat(EXP, 8), c);
-  const r = multiplyAdd<Rounding>(n, v128.load32_splat(EXP, 12), high);
-  let p = v128.load32_splat(EXP, 16);
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 20));
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 24));
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 28));
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP, 32));
+  const high = multiplyAdd<Rounding>(n, v128.load32_splat(EXP + 8), c);
+  const r = multiplyAdd<Rounding>(n, v128.load32_splat(EXP + 12), high);
+  let p = v128.load32_splat(EXP + 16);
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP + 20));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP + 24));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP + 28));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP + 32));
   return multiplyAdd<Rounding>(p, f32x4.mul(r, scale), scale);
 }
 
@@ -51,16 +52,16 @@ const EXP2 = memory.data<f32>([
 
 /** 2ˣ as exp4 makes eˣ, but r is exact without ln 2: relative error below 3e-7 on [-126, 127], that of -126 below. */
 function exp2<Rounding>(x: v128): v128 {
-  const c = f32x4.pmax(x, v128.load32_splat(EXP2, 4));
+  const c = f32x4.pmax(x, v128.load32_splat(EXP2 + 4));
   const magic = v128.load32_splat(EXP2);
   const biased = f32x4.add(c, magic);
   const scale = i32x4.shl(biased, 23);
   const r = f32x4.sub(c, f32x4.sub(biased, magic));
-  let p = v128.load32_splat(EXP2, 8);
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2, 12));
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2, 16));
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2, 20));
-  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2, 24));
+  let p = v128.load32_splat(EXP2 + 8);
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2 + 12));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2 + 16));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2 + 20));
+  p = multiplyAdd<Rounding>(p, r, v128.load32_splat(EXP2 + 24));
   return multiplyAdd<Rounding>(p, f32x4.mul(r, scale), scale);
 }
 
@@ -102,18 +103,18 @@ export function log4(x: v128): v128 {
   const r = f32x4.sub(mantissa, f32x4.splat(1));
   const rr = f32x4.mul(r, r);
   let p = v128.load32_splat(LOG);
-  p = mulAdd(p, r, v128.load32_splat(LOG, 4));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 8));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 12));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 16));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 20));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 24));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 28));
-  p = mulAdd(p, r, v128.load32_splat(LOG, 32));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 4));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 8));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 12));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 16));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 20));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 24));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 28));
+  p = mulAdd(p, r, v128.load32_splat(LOG + 32));
   p = f32x4.mul(f32x4.mul(p, r), rr);
-  p = mulAdd(n, v128.load32_splat(LOG, 36), p);
+  p = mulAdd(n, v128.load32_splat(LOG + 36), p);
   p = mulAdd(rr, f32x4.splat(-0.5), p);
-  return mulAdd(n, v128.load32_splat(LOG, 40), f32x4.add(r, p));
+  return mulAdd(n, v128.load32_splat(LOG + 40), f32x4.add(r, p));
 }
 
 const CDF = memory.data<f32>([
@@ -145,7 +146,7 @@ export function normalGeluRow<Rounding>(y: usize, x: usize, dy: usize, bytes: us
     const isPair = i + 32 <= bytes;
     const x0 = v128.load(x + i);
     const x1 = isPair ? v128.load(x + i, 16) : x0;
-    let k = v128.load32_splat(CDF, 4);
+    let k = v128.load32_splat(CDF + 4);
     let c0 = f32x4.pmax(x0, k);
     let c1 = f32x4.pmax(x1, k);
     k = v128.load32_splat(CDF);
@@ -153,40 +154,40 @@ export function normalGeluRow<Rounding>(y: usize, x: usize, dy: usize, bytes: us
     c1 = f32x4.pmin(c1, k);
     const s0 = f32x4.mul(c0, c0);
     const s1 = f32x4.mul(c1, c1);
-    k = v128.load32_splat(CDF, 32);
+    k = v128.load32_splat(CDF + 32);
     let q0 = f32x4.add(s0, k);
     let q1 = f32x4.add(s1, k);
-    k = v128.load32_splat(CDF, 36);
+    k = v128.load32_splat(CDF + 36);
     q0 = multiplyAdd<Rounding>(q0, s0, k);
     q1 = multiplyAdd<Rounding>(q1, s1, k);
-    k = v128.load32_splat(CDF, 40);
+    k = v128.load32_splat(CDF + 40);
     q0 = multiplyAdd<Rounding>(q0, s0, k);
     q1 = multiplyAdd<Rounding>(q1, s1, k);
-    k = v128.load32_splat(CDF, 44);
+    k = v128.load32_splat(CDF + 44);
     q0 = multiplyAdd<Rounding>(q0, s0, k);
     q1 = multiplyAdd<Rounding>(q1, s1, k);
-    k = v128.load32_splat(CDF, 48);
+    k = v128.load32_splat(CDF + 48);
     q0 = multiplyAdd<Rounding>(q0, s0, k);
     q1 = multiplyAdd<Rounding>(q1, s1, k);
-    let p0 = v128.load32_splat(CDF, 12);
-    k = v128.load32_splat(CDF, 16);
+    let p0 = v128.load32_splat(CDF + 12);
+    k = v128.load32_splat(CDF + 16);
     let p1 = multiplyAdd<Rounding>(p0, s1, k);
     p0 = multiplyAdd<Rounding>(p0, s0, k);
-    k = v128.load32_splat(CDF, 20);
+    k = v128.load32_splat(CDF + 20);
     p0 = multiplyAdd<Rounding>(p0, s0, k);
     p1 = multiplyAdd<Rounding>(p1, s1, k);
-    k = v128.load32_splat(CDF, 24);
+    k = v128.load32_splat(CDF + 24);
     p0 = multiplyAdd<Rounding>(p0, s0, k);
     p1 = multiplyAdd<Rounding>(p1, s1, k);
-    k = v128.load32_splat(CDF, 28);
+    k = v128.load32_splat(CDF + 28);
     p0 = multiplyAdd<Rounding>(p0, s0, k);
     p1 = multiplyAdd<Rounding>(p1, s1, k);
-    k = v128.load32_splat(CDF, 8);
+    k = v128.load32_splat(CDF + 8);
     p0 = f32x4.add(f32x4.div(f32x4.mul(c0, p0), q0), k);
     p1 = f32x4.add(f32x4.div(f32x4.mul(c1, p1), q1), k);
     if (dy) {
-      const a = v128.load32_splat(CDF, 52);
-      const b = v128.load32_splat(CDF, 56);
+      const a = v128.load32_splat(CDF + 52);
+      const b = v128.load32_splat(CDF + 56);
       p0 = fma(x0, exp2<Rounding>(fma(f32x4.mul(x0, x0), a, b)), p0);
       p1 = fma(x1, exp2<Rounding>(fma(f32x4.mul(x1, x1), a, b)), p1);
     }
@@ -208,10 +209,10 @@ const LOGISTIC = memory.data<f32>([
 /** e⁻ᵛ of v = 2 √(2/π) (x + 0.044715 x³), for |x| clamped to 10, where it is as good as 0 or infinite. */
 export function logisticExp4<Rounding>(x: v128): v128 {
   const c = f32x4.pmin(
-    f32x4.pmax(x, v128.load32_splat(LOGISTIC, 12)),
-    v128.load32_splat(LOGISTIC, 8),
+    f32x4.pmax(x, v128.load32_splat(LOGISTIC + 12)),
+    v128.load32_splat(LOGISTIC + 8),
   );
-  const k = v128.load32_splat(LOGISTIC, 4);
+  const k = v128.load32_splat(LOGISTIC + 4);
   const factor = multiplyAdd<Rounding>(f32x4.mul(c, c), k, v128.load32_splat(LOGISTIC));
   return exp2<Rounding>(f32x4.mul(c, factor));
 }
@@ -221,23 +222,23 @@ export function logisticExp4<Rounding>(x: v128): v128 {
  * below 2e-7.
  */
 export function logisticCdf4<Rounding>(x: v128): v128 {
-  const one = v128.load32_splat(LOGISTIC, 24);
+  const one = v128.load32_splat(LOGISTIC + 24);
   return f32x4.div(one, f32x4.add(one, logisticExp4<Rounding>(x)));
 }
 
 /** The slope of x · logisticCdf4(x): s (1 + x (1 - s) v') with s = logisticCdf4(x). */
 export function logisticSlope4(x: v128): v128 {
-  const one = v128.load32_splat(LOGISTIC, 24);
+  const one = v128.load32_splat(LOGISTIC + 24);
   const c = f32x4.pmin(
-    f32x4.pmax(x, v128.load32_splat(LOGISTIC, 12)),
-    v128.load32_splat(LOGISTIC, 8),
+    f32x4.pmax(x, v128.load32_splat(LOGISTIC + 12)),
+    v128.load32_splat(LOGISTIC + 8),
   );
   const e = logisticExp4<Fused>(c);
   const s = f32x4.div(one, f32x4.add(one, e));
   const slope = fma(
     f32x4.mul(c, c),
-    v128.load32_splat(LOGISTIC, 16),
-    v128.load32_splat(LOGISTIC, 20),
+    v128.load32_splat(LOGISTIC + 16),
+    v128.load32_splat(LOGISTIC + 20),
   );
   return f32x4.mul(s, fma(f32x4.mul(c, slope), f32x4.mul(e, s), one));
 }
@@ -256,15 +257,15 @@ export function tanh4(x: v128): v128 {
   );
   const s = f32x4.mul(c, c);
   let p = v128.load32_splat(TANH);
-  p = mulAdd(p, s, v128.load32_splat(TANH, 4));
-  p = mulAdd(p, s, v128.load32_splat(TANH, 8));
-  p = mulAdd(p, s, v128.load32_splat(TANH, 12));
-  p = mulAdd(p, s, v128.load32_splat(TANH, 16));
-  p = mulAdd(p, s, v128.load32_splat(TANH, 20));
-  p = mulAdd(p, s, v128.load32_splat(TANH, 24));
-  let q = v128.load32_splat(TANH, 28);
-  q = mulAdd(q, s, v128.load32_splat(TANH, 32));
-  q = mulAdd(q, s, v128.load32_splat(TANH, 36));
-  q = mulAdd(q, s, v128.load32_splat(TANH, 40));
+  p = mulAdd(p, s, v128.load32_splat(TANH + 4));
+  p = mulAdd(p, s, v128.load32_splat(TANH + 8));
+  p = mulAdd(p, s, v128.load32_splat(TANH + 12));
+  p = mulAdd(p, s, v128.load32_splat(TANH + 16));
+  p = mulAdd(p, s, v128.load32_splat(TANH + 20));
+  p = mulAdd(p, s, v128.load32_splat(TANH + 24));
+  let q = v128.load32_splat(TANH + 28);
+  q = mulAdd(q, s, v128.load32_splat(TANH + 32));
+  q = mulAdd(q, s, v128.load32_splat(TANH + 36));
+  q = mulAdd(q, s, v128.load32_splat(TANH + 40));
   return f32x4.div(f32x4.mul(c, p), q);
 }

@@ -18,12 +18,7 @@ const PHILOX = memory.data<i32>([0xd2511f53, 0xcd9e8d57, 0x9e3779b9, 0xbb67ae85]
 const SPREAD = memory.data<u8>([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
 
 const LOWER: i32 = i32.MIN_VALUE; // the bit of a counter of lower bits
-
-// Globals belong to an instance, that is to one rank, and V8 keeps them out of linear memory.
-let word0: v128 = i32x4(0, 0, 0, 0);
-let word1: v128 = i32x4(0, 0, 0, 0);
-let word2: v128 = i32x4(0, 0, 0, 0);
-let word3: v128 = i32x4(0, 0, 0, 0);
+export const KEPT: usize = 128; // bytes of eight counters
 
 let origin: usize = 0;
 
@@ -45,36 +40,106 @@ function mulLow(low: v128, high: v128): v128 {
   return v128.shuffle<i32>(low, high, 0, 2, 4, 6);
 }
 
-/** The words of the counters (c0, c1, site, step), one in each lane. */
-function philox(c0: v128, c1: v128, seed: usize, step: usize, site: usize): void {
-  let k0 = i32x4.splat(<i32>seed);
-  let k1 = i32x4.splat(0);
-  let c2 = i32x4.splat(<i32>site);
-  let c3 = i32x4.splat(<i32>step);
-  for (let round = 0; round < 10; round++) {
-    const m0 = v128.load32_splat(PHILOX);
-    const m1 = v128.load32_splat(PHILOX, 4);
-    const low0 = i64x2.extmul_low_i32x4_u(c0, m0);
-    const high0 = i64x2.extmul_high_i32x4_u(c0, m0);
-    const low1 = i64x2.extmul_low_i32x4_u(c2, m1);
-    const high1 = i64x2.extmul_high_i32x4_u(c2, m1);
-    c0 = v128.xor(v128.xor(mulHigh(low1, high1), c1), k0);
-    c1 = mulLow(low1, high1);
-    c2 = v128.xor(v128.xor(mulHigh(low0, high0), c3), k1);
-    c3 = mulLow(low0, high0);
-    k0 = i32x4.add(k0, v128.load32_splat(PHILOX, 8));
-    k1 = i32x4.add(k1, v128.load32_splat(PHILOX, 12));
-  }
-  word0 = c0;
-  word1 = c1;
-  word2 = c2;
-  word3 = c3;
+/** Lane l of four words are the 16 bytes of counter l. */
+function storeBytes(to: usize, w0: v128, w1: v128, w2: v128, w3: v128): void {
+  const low01 = v128.shuffle<i32>(w0, w1, 0, 4, 1, 5);
+  const low23 = v128.shuffle<i32>(w2, w3, 0, 4, 1, 5);
+  const high01 = v128.shuffle<i32>(w0, w1, 2, 6, 3, 7);
+  const high23 = v128.shuffle<i32>(w2, w3, 2, 6, 3, 7);
+  v128.store(to, v128.shuffle<i64>(low01, low23, 0, 2));
+  v128.store(to, v128.shuffle<i64>(low01, low23, 1, 3), 16);
+  v128.store(to, v128.shuffle<i64>(high01, high23, 0, 2), 32);
+  v128.store(to, v128.shuffle<i64>(high01, high23, 1, 3), 48);
 }
 
 /**
- * Writes a byte for each element of `rows` rows: all ones where dropout keeps it, zeros where it drops it. A row has `blocks` times
- * 16 of them, and the line by which it draws is `lineStep` more than that of the row before. Up to 48 bytes behind the last row are
- * overwritten. The threshold is that of a rate above 0.
+ * Writes the 128 bytes of eight counters (a0 or b0, a1 or b1, site, step), the four of `a` first. Two chains side by side, as each waits
+ * for its multiplications.
+ */
+function philox(
+  to: usize,
+  a0: v128,
+  a1: v128,
+  b0: v128,
+  b1: v128,
+  seed: usize,
+  step: usize,
+  site: usize,
+): void {
+  let k0 = i32x4.splat(<i32>seed);
+  let k1 = i32x4.splat(0);
+  let a2 = i32x4.splat(<i32>site);
+  let a3 = i32x4.splat(<i32>step);
+  let b2 = a2;
+  let b3 = a3;
+  for (let round = 0; round < 10; round++) {
+    const m0 = v128.load32_splat(PHILOX);
+    const m1 = v128.load32_splat(PHILOX + 4);
+    let low0 = i64x2.extmul_low_i32x4_u(a0, m0);
+    let high0 = i64x2.extmul_high_i32x4_u(a0, m0);
+    let low1 = i64x2.extmul_low_i32x4_u(a2, m1);
+    let high1 = i64x2.extmul_high_i32x4_u(a2, m1);
+    a0 = v128.xor(v128.xor(mulHigh(low1, high1), a1), k0);
+    a1 = mulLow(low1, high1);
+    a2 = v128.xor(v128.xor(mulHigh(low0, high0), a3), k1);
+    a3 = mulLow(low0, high0);
+    low0 = i64x2.extmul_low_i32x4_u(b0, m0);
+    high0 = i64x2.extmul_high_i32x4_u(b0, m0);
+    low1 = i64x2.extmul_low_i32x4_u(b2, m1);
+    high1 = i64x2.extmul_high_i32x4_u(b2, m1);
+    b0 = v128.xor(v128.xor(mulHigh(low1, high1), b1), k0);
+    b1 = mulLow(low1, high1);
+    b2 = v128.xor(v128.xor(mulHigh(low0, high0), b3), k1);
+    b3 = mulLow(low0, high0);
+    k0 = i32x4.add(k0, v128.load32_splat(PHILOX + 8));
+    k1 = i32x4.add(k1, v128.load32_splat(PHILOX + 12));
+  }
+  storeBytes(to, a0, a1, a2, a3);
+  storeBytes(to + 64, b0, b1, b2, b3);
+}
+
+/**
+ * Writes a byte for each of the 128 elements of eight counters, as `philox` takes them: all ones where dropout keeps it, zeros where it
+ * drops it. The 128 bytes behind them are scratch. The threshold is that of a rate above 0.
+ */
+export function keepBytes(
+  keep: usize,
+  a0: v128,
+  a1: v128,
+  b0: v128,
+  b1: v128,
+  threshold: i32,
+  seed: usize,
+  step: usize,
+  site: usize,
+): void {
+  if (threshold > 0xffff) {
+    memory.fill(keep, 0, KEPT);
+    return;
+  }
+  const upper = i8x16.splat(<i8>(threshold >> 8));
+  const lower = i8x16.splat(<i8>threshold);
+  philox(keep, a0, a1, b0, b1, seed, step, site);
+  let open = i8x16.splat(0);
+  for (let i: usize = 0; i < KEPT; i += 16)
+    open = v128.or(open, i8x16.eq(v128.load(keep + i), upper));
+  if (threshold & 0xff && v128.any_true(open)) {
+    const bit = i32x4.splat(LOWER);
+    philox(keep + KEPT, v128.or(a0, bit), a1, v128.or(b0, bit), b1, seed, step, site);
+  }
+  for (let i: usize = 0; i < KEPT; i += 16) {
+    const bytes = v128.load(keep + i);
+    const isBelow = v128.andnot(
+      i8x16.eq(bytes, upper),
+      i8x16.ge_u(v128.load(keep + i, 128), lower),
+    );
+    v128.store(keep + i, v128.andnot(i8x16.ge_u(bytes, upper), isBelow));
+  }
+}
+
+/**
+ * The same for `rows` rows of `blocks` times 16 elements, end to end. The line by which a row draws is `lineStep` more than that of
+ * the row before. Up to 240 bytes behind the last row are overwritten.
  */
 export function keepRows(
   keep: usize,
@@ -87,54 +152,25 @@ export function keepRows(
   step: usize,
   site: usize,
 ): void {
-  const last = keep + ((rows * blocks) << 4);
-  if (threshold > 0xffff) {
-    memory.fill(keep, 0, last - keep);
-    return;
-  }
-  const upper = i8x16.splat(<i8>(threshold >> 8));
-  const lower = i8x16.splat(<i8>threshold);
-  // Four counters of consecutive blocks, which may be those of several rows.
+  // Counters of consecutive blocks, which may be those of several rows.
   const n = <i32>blocks;
   const width = i32x4.splat(n);
   const lineSteps = i32x4.splat(<i32>lineStep);
   const further = i32x4.splat(4 % n);
   const jump = i32x4.mul(i32x4.splat(4 / n), lineSteps);
-  let c0 = i32x4(0, 1 % n, 2 % n, 3 % n);
-  let c1 = i32x4.mul(i32x4(0, 1 / n, 2 / n, 3 / n), lineSteps);
-  c1 = i32x4.add(i32x4.splat(<i32>line), c1);
-  for (; keep < last; keep += 64) {
-    philox(c0, c1, seed, step, site);
-    let k0 = i8x16.gt_u(word0, upper);
-    let k1 = i8x16.gt_u(word1, upper);
-    let k2 = i8x16.gt_u(word2, upper);
-    let k3 = i8x16.gt_u(word3, upper);
-    const open0 = i8x16.eq(word0, upper);
-    const open1 = i8x16.eq(word1, upper);
-    const open2 = i8x16.eq(word2, upper);
-    const open3 = i8x16.eq(word3, upper);
-    if (v128.any_true(v128.or(v128.or(open0, open1), v128.or(open2, open3)))) {
-      philox(v128.or(c0, i32x4.splat(LOWER)), c1, seed, step, site);
-      k0 = v128.or(k0, v128.and(open0, i8x16.ge_u(word0, lower)));
-      k1 = v128.or(k1, v128.and(open1, i8x16.ge_u(word1, lower)));
-      k2 = v128.or(k2, v128.and(open2, i8x16.ge_u(word2, lower)));
-      k3 = v128.or(k3, v128.and(open3, i8x16.ge_u(word3, lower)));
-    }
-    // Lane l of the four words are the 16 bytes of counter l.
-    const low01 = v128.shuffle<i32>(k0, k1, 0, 4, 1, 5);
-    const low23 = v128.shuffle<i32>(k2, k3, 0, 4, 1, 5);
-    const high01 = v128.shuffle<i32>(k0, k1, 2, 6, 3, 7);
-    const high23 = v128.shuffle<i32>(k2, k3, 2, 6, 3, 7);
-    v128.store(keep, v128.shuffle<i64>(low01, low23, 0, 2));
-    v128.store(keep, v128.shuffle<i64>(low01, low23, 1, 3), 16);
-    v128.store(keep, v128.shuffle<i64>(high01, high23, 0, 2), 32);
-    v128.store(keep, v128.shuffle<i64>(high01, high23, 1, 3), 48);
-
-    c0 = i32x4.add(c0, further);
-    c1 = i32x4.add(c1, jump);
-    const past = i32x4.ge_s(c0, width);
-    c0 = i32x4.sub(c0, v128.and(past, width));
-    c1 = i32x4.add(c1, v128.and(past, lineSteps));
+  let a0 = i32x4(0, 1 % n, 2 % n, 3 % n);
+  let a1 = i32x4.mul(i32x4(0, 1 / n, 2 / n, 3 / n), lineSteps);
+  a1 = i32x4.add(i32x4.splat(<i32>line), a1);
+  for (const last = keep + ((rows * blocks) << 4); keep < last; keep += KEPT) {
+    let b0 = i32x4.add(a0, further);
+    let past = i32x4.ge_s(b0, width);
+    b0 = i32x4.sub(b0, v128.and(past, width));
+    const b1 = i32x4.add(i32x4.add(a1, jump), v128.and(past, lineSteps));
+    keepBytes(keep, a0, a1, b0, b1, threshold, seed, step, site);
+    a0 = i32x4.add(b0, further);
+    past = i32x4.ge_s(a0, width);
+    a0 = i32x4.sub(a0, v128.and(past, width));
+    a1 = i32x4.add(i32x4.add(b1, jump), v128.and(past, lineSteps));
   }
 }
 

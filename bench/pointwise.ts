@@ -20,7 +20,7 @@ export function pointwise(): Table[] {
       mean: arena.tensor("mean", rows as number).ptr,
       rstd: arena.tensor("rstd", rows as number).ptr,
       norm: arena.tensor("norm", 1).ptr,
-      scratch: arena.scratch("scratch", dropoutScratch(cols, 1)).ptr,
+      scratch: arena.scratch("scratch", dropoutScratch(1)).ptr,
     }));
     const all = new Uint8Array(buffer);
     const n = rows as number;

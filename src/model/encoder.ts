@@ -108,7 +108,7 @@ export function planActivations(
     linearScratch(tokens, intermediate, hidden, ranks),
     linearScratch(sequences, hidden, hidden, ranks),
     attentionBackwardScratch(maxLength, hidden / numHeads, ranks),
-    dropoutScratch(hidden, ranks),
+    dropoutScratch(ranks),
   );
   return {
     embeddingSum: rows("embeddingSum", hidden),

@@ -33,9 +33,12 @@ export function linearPackedScratch(ranks: number): number {
   return ranks * RANK_SCRATCH;
 }
 
-/** `dropoutForward` and `dropoutBackward`: a byte for each element of four rows. */
-export function dropoutScratch(cols: number, ranks: number): number {
-  return ranks * 4 * roundUp(cols, 16);
+/** Bytes of a turn of `keepBytes` in `assembly/random.ts`, which needs as many behind them. */
+const KEPT = 128;
+
+/** `dropoutForward` and `dropoutBackward`. */
+export function dropoutScratch(ranks: number): number {
+  return ranks * 2 * KEPT;
 }
 
 /** Rows of scores `assembly/attention.ts` keeps at a time. */
@@ -44,7 +47,7 @@ const ATTENTION_ROWS = 48;
 /** `attentionForward` and `attentionExactForward`. */
 export function attentionForwardScratch(maxLength: number, headDim: number, ranks: number): number {
   const scores = 4 * ATTENTION_ROWS * roundUp(maxLength, 8);
-  const kept = ATTENTION_ROWS * roundUp(maxLength, 16);
+  const kept = ATTENTION_ROWS * roundUp(maxLength, 16) + KEPT;
   return (
     ranks *
     (packedBytes(headDim, maxLength) +
@@ -67,7 +70,7 @@ export function attentionBackwardScratch(
     2 * packedBytes(headDim, maxLength) +
     packedBytes(maxLength, headDim) +
     2 * packedBytes(ATTENTION_ROWS, headDim);
-  const kept = ATTENTION_ROWS * roundUp(maxLength, 16);
+  const kept = ATTENTION_ROWS * roundUp(maxLength, 16) + KEPT;
   return ranks * (panels + 2 * scores + kept + RANK_SCRATCH);
 }
 

@@ -180,7 +180,7 @@ function planTable(
   const { weights: p, gradients: g } = sets;
   const mapping = arena.reserve("mapping", "I32", [encoder.vocabSize]);
   const dots = arena.tensor("dots", tokens);
-  const scratch = arena.scratch("dropout.scratch", dropoutScratch(hidden, ranks));
+  const scratch = arena.scratch("dropout.scratch", dropoutScratch(ranks));
   const layer = dense && planDense(arena, sequences, hidden, dense, ranks);
   return {
     ...sets,

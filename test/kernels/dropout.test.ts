@@ -50,7 +50,7 @@ const forward =
     const residual = kind.endsWith("residual")
       ? m.input(uniform(2, rows * cols), rows, cols).ptr
       : 0;
-    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    const scratch = m.scratch(dropoutScratch(m.ranks));
     // prettier-ignore
     m.k.dropoutForward(y.ptr, xs.ptr, residual, 0, rows, cols, rate, seed, step, site, scratch);
     return { y };
@@ -62,7 +62,7 @@ const backward =
     const { rate, seed, step, site } = bits;
     const dy = m.input(uniform(3, rows * cols), rows, cols);
     const dx = inPlace ? dy : m.output(rows, cols);
-    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    const scratch = m.scratch(dropoutScratch(m.ranks));
     m.k.dropoutBackward(dx.ptr, dy.ptr, 0, rows, cols, rate, seed, step, site, scratch);
     return { dx };
   };
@@ -145,7 +145,7 @@ const picked =
     const ones = m.input(new Float32Array(rows * cols).fill(1), rows, cols).ptr;
     const y = m.output(rows, cols);
     const dx = m.output(rows, cols);
-    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    const scratch = m.scratch(dropoutScratch(m.ranks));
     m.k.dropoutForward(y.ptr, ones, 0, lines, rows, cols, rate, seed, step, site, scratch);
     m.k.dropoutBackward(dx.ptr, ones, lines, rows, cols, rate, seed, step, site, scratch);
     return { y, dx };
@@ -170,7 +170,7 @@ const chunk =
     const ones = m.input(new Float32Array(rows * cols).fill(1), rows, cols).ptr;
     const y = m.output(rows, cols);
     const dx = m.output(rows, cols);
-    const scratch = m.scratch(dropoutScratch(cols, m.ranks));
+    const scratch = m.scratch(dropoutScratch(m.ranks));
     m.k.dropoutOrigin(first);
     m.k.dropoutForward(y.ptr, ones, 0, 0, rows, cols, rate, seed, step, site, scratch);
     m.k.dropoutBackward(dx.ptr, ones, 0, rows, cols, rate, seed, step, site, scratch);
