@@ -61,7 +61,12 @@ export function softmaxRow<Rounding>(
 
   let high0 = f32x4.splat(MASKED);
   let high1 = high0;
-  for (let j: usize = 0; j < bytes; j += 32) {
+  let j: usize = 0;
+  for (; j + 64 <= bytes; j += 64) {
+    high0 = f32x4.pmax(high0, f32x4.pmax(v128.load(row + j), v128.load(row + j, 32)));
+    high1 = f32x4.pmax(high1, f32x4.pmax(v128.load(row + j, 16), v128.load(row + j, 48)));
+  }
+  if (j < bytes) {
     high0 = f32x4.pmax(high0, v128.load(row + j));
     high1 = f32x4.pmax(high1, v128.load(row + j, 16));
   }

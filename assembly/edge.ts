@@ -7,5 +7,5 @@ export { linearForward, linearPackedForward, packLinear } from "./linear";
 export { linearQuantizedForward } from "./linear-quantized";
 export { averageForward, copyColumns, normalizeForward, poolingForward } from "./pooling";
 export { quantizeActivations, quantizeRowsInt8 } from "./quantize";
-export { innerProducts, innerProductsInt8, signAgreements } from "./search";
+export { innerProducts, innerProductsInt8, selectScores, signAgreements } from "./search";
 export { barrier, heapBase, join } from "./team";

@@ -83,13 +83,17 @@ export function layerNormForward(
     const rs = f32x4.splat(r);
 
     let j: usize = 0;
-    for (; j + 32 <= stride; j += 32) {
+    for (; j + 64 <= stride; j += 64) {
       const xhat0 = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
       const xhat1 = f32x4.mul(f32x4.sub(v128.load(xi + j, 16), mus), rs);
+      const xhat2 = f32x4.mul(f32x4.sub(v128.load(xi + j, 32), mus), rs);
+      const xhat3 = f32x4.mul(f32x4.sub(v128.load(xi + j, 48), mus), rs);
       v128.store(yi + j, mulAdd(xhat0, v128.load(gamma + j), v128.load(beta + j)));
       v128.store(yi + j, mulAdd(xhat1, v128.load(gamma + j, 16), v128.load(beta + j, 16)), 16);
+      v128.store(yi + j, mulAdd(xhat2, v128.load(gamma + j, 32), v128.load(beta + j, 32)), 32);
+      v128.store(yi + j, mulAdd(xhat3, v128.load(gamma + j, 48), v128.load(beta + j, 48)), 48);
     }
-    if (j < stride) {
+    for (; j < stride; j += 16) {
       const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
       v128.store(yi + j, mulAdd(xhat, v128.load(gamma + j), v128.load(beta + j)));
     }
@@ -155,7 +159,15 @@ export function layerNormBackward(
       const rs = f32x4.splat(r);
       const shift = f32x4.splat(-r * meanG);
       const slope = f32x4.splat(-r * r * meanGX);
-      for (j = 0; j < stride; j += 16) {
+      for (j = 0; j + 32 <= stride; j += 32) {
+        const g0 = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
+        const g1 = f32x4.mul(v128.load(gamma + j, 16), v128.load(dyi + j, 16));
+        const centred0 = f32x4.sub(v128.load(xi + j), mus);
+        const centred1 = f32x4.sub(v128.load(xi + j, 16), mus);
+        v128.store(dxi + j, fma(centred0, slope, fma(g0, rs, shift)));
+        v128.store(dxi + j, fma(centred1, slope, fma(g1, rs, shift)), 16);
+      }
+      if (j < stride) {
         const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
         const centred = f32x4.sub(v128.load(xi + j), mus);
         v128.store(dxi + j, fma(centred, slope, fma(g, rs, shift)));

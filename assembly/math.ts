@@ -89,18 +89,30 @@ export function exp2Row<Rounding>(row: usize, bytes: usize, top: v128, keep: usi
 }
 
 const LOG = memory.data<f32>([
-  7.0376836292e-2, -1.151461031e-1, 1.167699874e-1, -1.2420140846e-1, 1.4249322787e-1,
-  -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1, -2.1219444e-4, 0.693359375,
+  7.0376836292e-2,
+  -1.151461031e-1,
+  1.167699874e-1,
+  -1.2420140846e-1,
+  1.4249322787e-1,
+  -1.6668057665e-1,
+  2.0000714765e-1,
+  -2.4999993993e-1,
+  3.3333331174e-1,
+  -2.1219444e-4,
+  0.693359375,
+  0.70710677, // of which the bits are subtracted
+  1,
+  -0.5,
 ]);
 
 /** ln x with relative error below 3e-7 for normal positive x (Cephes: mantissa in [√½, √2), degree-9 polynomial). */
 export function log4(x: v128): v128 {
   // Biasing by √½ puts the mantissa into [√½, √2) and its exponent into the high bits.
-  const bits = i32x4.sub(x, i32x4.splat(0x3f3504f3));
+  const bits = i32x4.sub(x, v128.load32_splat(LOG + 44));
   const exponent = i32x4.shr_s(bits, 23);
   const mantissa = i32x4.sub(x, i32x4.shl(exponent, 23));
   const n = f32x4.convert_i32x4_s(exponent);
-  const r = f32x4.sub(mantissa, f32x4.splat(1));
+  const r = f32x4.sub(mantissa, v128.load32_splat(LOG + 48));
   const rr = f32x4.mul(r, r);
   let p = v128.load32_splat(LOG);
   p = mulAdd(p, r, v128.load32_splat(LOG + 4));
@@ -113,7 +125,7 @@ export function log4(x: v128): v128 {
   p = mulAdd(p, r, v128.load32_splat(LOG + 32));
   p = f32x4.mul(f32x4.mul(p, r), rr);
   p = mulAdd(n, v128.load32_splat(LOG + 36), p);
-  p = mulAdd(rr, f32x4.splat(-0.5), p);
+  p = mulAdd(rr, v128.load32_splat(LOG + 52), p);
   return mulAdd(n, v128.load32_splat(LOG + 40), f32x4.add(r, p));
 }
 
@@ -246,15 +258,13 @@ export function logisticSlope4(x: v128): v128 {
 const TANH = memory.data<f32>([
   -2.76076847742355e-16, 2.00018790482477e-13, -8.60467152213735e-11, 5.12229709037114e-8,
   1.48572235717979e-5, 6.37261928875436e-4, 4.89352455891786e-3, 1.19825839466702e-6,
-  1.18534705686654e-4, 2.268434632439e-3, 4.89352518554385e-3,
+  1.18534705686654e-4, 2.268434632439e-3, 4.89352518554385e-3, 7.90531110763549805,
+  -7.90531110763549805,
 ]);
 
 /** tanh x with absolute error below 4e-7: an odd rational function of degree 13 over 6, clamped to ±7.9 (as in Eigen). */
 export function tanh4(x: v128): v128 {
-  const c = f32x4.pmin(
-    f32x4.pmax(x, f32x4.splat(-7.90531110763549805)),
-    f32x4.splat(7.90531110763549805),
-  );
+  const c = f32x4.pmin(f32x4.pmax(x, v128.load32_splat(TANH + 48)), v128.load32_splat(TANH + 44));
   const s = f32x4.mul(c, c);
   let p = v128.load32_splat(TANH);
   p = mulAdd(p, s, v128.load32_splat(TANH + 4));

@@ -32,12 +32,9 @@ export function originRow(): usize {
   return origin;
 }
 
+/** The high halves of products; the low ones are multiplied again, which leaves more room for shuffles. */
 function mulHigh(low: v128, high: v128): v128 {
   return v128.shuffle<i32>(low, high, 1, 3, 5, 7);
-}
-
-function mulLow(low: v128, high: v128): v128 {
-  return v128.shuffle<i32>(low, high, 0, 2, 4, 6);
 }
 
 /** Lane l of four words are the 16 bytes of counter l. */
@@ -75,22 +72,24 @@ function philox(
   for (let round = 0; round < 10; round++) {
     const m0 = v128.load32_splat(PHILOX);
     const m1 = v128.load32_splat(PHILOX + 4);
+    let product = i32x4.mul(a0, m0);
     let low0 = i64x2.extmul_low_i32x4_u(a0, m0);
     let high0 = i64x2.extmul_high_i32x4_u(a0, m0);
     let low1 = i64x2.extmul_low_i32x4_u(a2, m1);
     let high1 = i64x2.extmul_high_i32x4_u(a2, m1);
     a0 = v128.xor(v128.xor(mulHigh(low1, high1), a1), k0);
-    a1 = mulLow(low1, high1);
+    a1 = i32x4.mul(a2, m1);
     a2 = v128.xor(v128.xor(mulHigh(low0, high0), a3), k1);
-    a3 = mulLow(low0, high0);
+    a3 = product;
+    product = i32x4.mul(b0, m0);
     low0 = i64x2.extmul_low_i32x4_u(b0, m0);
     high0 = i64x2.extmul_high_i32x4_u(b0, m0);
     low1 = i64x2.extmul_low_i32x4_u(b2, m1);
     high1 = i64x2.extmul_high_i32x4_u(b2, m1);
     b0 = v128.xor(v128.xor(mulHigh(low1, high1), b1), k0);
-    b1 = mulLow(low1, high1);
+    b1 = i32x4.mul(b2, m1);
     b2 = v128.xor(v128.xor(mulHigh(low0, high0), b3), k1);
-    b3 = mulLow(low0, high0);
+    b3 = product;
     k0 = i32x4.add(k0, v128.load32_splat(PHILOX + 8));
     k1 = i32x4.add(k1, v128.load32_splat(PHILOX + 12));
   }

@@ -6,7 +6,9 @@
  *   innerProductsInt8   scores[i] = scales[i] · (codes[i] · q) · s,     query ≈ s · q,  s = max |query| / 8191
  *   signAgreements      scores[i] = 1 - 2 · |bits[i] xor query| / cols
  *
- *   scores [rows]
+ *   selectScores        which of the scores are large enough
+ *
+ *   scores [rows]    found [1 + rows] int32
  *   vectors [rows, cols] f32     query [cols] f32    cols % 4 == 0
  *   codes [rows, cols] i8        query [cols] f32    cols % 16 == 0, cols <= 8192    scales [rows]
  *   bits [rows, cols] bits       query [cols] bits   rows begin at multiples of 16 bytes and are zero behind cols
@@ -15,7 +17,7 @@
  * Sums of int8 and of signs are exact, so their scores have the same bits on every target.
  */
 import { fma, maxLanes, sumLanes } from "./simd";
-import { barrier, begin, end } from "./team";
+import { barrier, begin, end, rankOf } from "./team";
 
 /** Computes scores of f32 rows, one after the other: memory is fastest as one stream. */
 export function innerProducts(
@@ -128,6 +130,32 @@ export function signAgreements(
     }
     for (; j < stride; j += 16) count += differences(vector + j, query + j);
     store<f32>(scores + (row << 2), 1 - step * <f32>(<i32>count));
+  }
+  barrier();
+}
+
+/**
+ * Writes the numbers of the rows whose score is at least `least`, in order, behind how many there are. In a long scan nearly none
+ * is, and one test turns sixteen away.
+ */
+export function selectScores(found: usize, scores: usize, rows: usize, least: f32): void {
+  if (rankOf() == 0) {
+    const bar = f32x4.splat(least);
+    let next = found + 4;
+    for (let row: usize = 0; row < rows; row += 16) {
+      const at = scores + (row << 2);
+      if (row + 16 <= rows) {
+        const low = v128.or(f32x4.ge(v128.load(at), bar), f32x4.ge(v128.load(at, 16), bar));
+        const high = v128.or(f32x4.ge(v128.load(at, 32), bar), f32x4.ge(v128.load(at, 48), bar));
+        if (!v128.any_true(v128.or(low, high))) continue;
+      }
+      for (let i = row, last = min(row + 16, rows); i < last; i++) {
+        if (!(load<f32>(scores + (i << 2)) >= least)) continue;
+        store<u32>(next, <u32>i);
+        next += 4;
+      }
+    }
+    store<u32>(found, <u32>((next - found) >> 2) - 1);
   }
   barrier();
 }

@@ -498,5 +498,6 @@ export interface InferenceKernels {
     scratch: Pointer,
   ): void;
   signAgreements(scores: Pointer, bits: Pointer, query: Pointer, rows: number, cols: number): void;
+  selectScores(found: Pointer, scores: Pointer, rows: number, least: number): void;
   quantizeRowsInt8(codes: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;
 }

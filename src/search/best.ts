@@ -20,19 +20,30 @@ export class Best {
     this.#passes = passes;
   }
 
-  /** Scores of the rows from `first` on. Rows come in ascending order: a later one of the same score is behind. */
-  readonly offer = (scores: Float32Array, first: number): void => {
-    let worst = this.#worst; // a field would be read again for every row
-    for (let i = 0; i < scores.length; i++) {
-      const score = scores[i]!;
-      if (!(score > worst && score >= this.#least && score <= this.#most)) continue;
-      if (!this.#passes(first + i)) continue;
-      this.#found.push({ row: first + i, score });
-      if (this.#found.length < 2 * this.#count) continue;
-      this.#found = this.take();
-      this.#worst = worst = this.#found.at(-1)!.score;
+  /** No lower score can be among the best any more. */
+  get bar(): number {
+    return Math.max(this.#worst, this.#least);
+  }
+
+  /** Rows come in ascending order: a later one of the same score is behind. */
+  offer(score: number, row: number): void {
+    if (!(score > this.#worst && score >= this.#least && score <= this.#most)) return;
+    if (!this.#passes(row)) return;
+    this.#found.push({ row, score });
+    if (this.#found.length < 2 * this.#count) return;
+    this.#found = this.take();
+    this.#worst = this.#found.at(-1)!.score;
+  }
+
+  /** Scores of all rows. */
+  offerAll(scores: Float32Array): void {
+    let bar = this.bar; // a field would be read again for every row
+    for (let row = 0; row < scores.length; row++) {
+      if (!(scores[row]! >= bar)) continue;
+      this.offer(scores[row]!, row);
+      bar = this.bar;
     }
-  };
+  }
 
   take(): Found[] {
     const sorted = this.#found.toSorted((a, b) => b.score - a.score || a.row - b.row);

@@ -167,13 +167,13 @@ export class FlatIndex {
     if (this.precision === "binary" && maxScore === Infinity) {
       const most = Math.max(RESCORE_FACTOR * topK, RESCORE_LEAST);
       const candidates = new Best(most, -Infinity, Infinity, passes);
-      this.#rows.compare("signs", 0, this.size, candidates.offer);
+      this.#rows.select("signs", 0, this.size, candidates);
       // In the order of rows, so that equal scores keep it.
       for (const { row } of candidates.take().toSorted((a, b) => a.row - b.row)) {
-        this.#rows.compare("values", row, row + 1, best.offer);
+        this.#rows.select("values", row, row + 1, best);
       }
     } else {
-      this.#rows.compare("values", 0, this.size, best.offer);
+      this.#rows.select("values", 0, this.size, best);
     }
     return best.take().map(({ row, score }) => ({ ...this.#items[row]!, score }));
   }

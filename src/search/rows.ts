@@ -4,6 +4,7 @@ import { Arena, type ElementType, type Tensor } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
 import { innerProductsInt8Scratch } from "../runtime/scratch.ts";
+import type { Best } from "./best.ts";
 
 /**
  * Number format of the rows: "float32"; "int8", a quarter of the memory, with scores off by about 0.001; "binary", where
@@ -49,6 +50,7 @@ export class Rows {
   readonly #query: Tensor; // [cols]
   readonly #queryBits: Tensor; // [cols / 8] bytes
   readonly #scores: Tensor; // [BLOCK_ROWS]
+  readonly #found: Tensor; // [1 + BLOCK_ROWS] int32
   readonly #scratch: Tensor;
   readonly #mostPages: number;
 
@@ -67,6 +69,7 @@ export class Rows {
     this.#query = this.#arena.tensor("query", this.#cols);
     this.#queryBits = this.#arena.scratch("query.bits", this.#cols / 8);
     this.#scores = this.#arena.tensor("scores", BLOCK_ROWS);
+    this.#found = this.#arena.reserve("found", "I32", [1 + BLOCK_ROWS]);
     this.#scratch = this.#arena.scratch("scratch", innerProductsInt8Scratch(this.#cols));
     this.#mostPages = most === undefined ? MOST_PAGES : this.#pagesOf(most);
     const initial = this.#arena.pages;
@@ -163,6 +166,15 @@ export class Rows {
       visit(new Float32Array(this.#memory.buffer, scores, rows), row);
       row += rows;
     }
+  }
+
+  /** Offers the rows [first, last) to `best`, if their score is high enough. */
+  select(by: "signs" | "values", first: number, last: number, best: Best): void {
+    this.compare(by, first, last, (scores, from) => {
+      this.#kernels.selectScores(this.#found.ptr, this.#scores.ptr, scores.length, best.bar);
+      const found = new Uint32Array(this.#memory.buffer, this.#found.ptr, 1 + scores.length);
+      for (let i = 1; i <= found[0]!; i++) best.offer(scores[found[i]!]!, from + found[i]!);
+    });
   }
 
   /** The bytes of a row, part by part, for a store that keeps each row by itself. */

@@ -120,12 +120,40 @@ describe.each(INFERENCE_TARGETS)("%s: signAgreements", (target) => {
   });
 });
 
+const programSelect =
+  (scores: Float32Array, least: number): Program<"found"> =>
+  (m) => {
+    const rows = scores.length;
+    const found = m.ints(new Int32Array(1 + rows).fill(-1));
+    m.k.selectScores(found.ptr, m.input(scores, rows).ptr, rows, least);
+    return { found };
+  };
+
+describe.each(INFERENCE_TARGETS)("%s: selectScores", (target) => {
+  it.each(
+    [...ROWS, 15, 16, 17, 1000].flatMap((rows) => [-1, 0.9, 2].map((least) => ({ rows, least }))),
+  )("finds the rows of at least $least among $rows, in order", ({ rows, least }) => {
+    const scores = uniform(7, rows);
+    scores[rows >> 1] = Math.fround(least);
+    const expected = [...scores.keys()].filter((row) => scores[row]! >= Math.fround(least));
+    const { found } = run(target, programSelect(scores, least));
+    const left = Array.from({ length: rows - expected.length }, () => -1);
+    expect([...found.values]).toEqual([expected.length, ...expected, ...left]);
+  });
+
+  it("finds no row whose score is no number", () => {
+    const { found } = run(target, programSelect(new Float32Array(20).fill(NaN), -Infinity));
+    expect(found.values[0]).toBe(0);
+  });
+});
+
 describe("node: search by a team", () => {
   it("of two or three has the bits of one rank", async () => {
     const programs = ROWS.flatMap((rows) => [
       [`innerProducts ${rows}`, program(rows, 12)] as const,
       [`innerProductsInt8 ${rows}`, programInt8(rows, 48)] as const,
       [`signAgreements ${rows}`, programSigns(rows, 384)] as const,
+      [`selectScores ${rows}`, programSelect(uniform(7, rows), 0.5)] as const,
     ]);
     await expectTeamInvariance(Object.fromEntries(programs));
   });

@@ -87,7 +87,7 @@ export class CodeIndex {
       const isNext = (row: number): boolean =>
         this.#live[row] === 1 && (scores[row]! < least || row > lastRow);
       const best = new Best(size, -Infinity, least, isNext);
-      best.offer(scores, 0);
+      best.offerAll(scores);
       const found = best.take();
       if (found.length === 0) return;
       yield found.map(({ row }) => row);
