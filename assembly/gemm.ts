@@ -13,19 +13,19 @@
  * is never shared out among ranks.
  */
 import { geluRows } from "./activation";
-import { KC, kBlock, pack, packAlone, packSixes } from "./pack";
+import { KC, kBlock, pack, packQuad, packSixes } from "./pack";
 import { barrier, begin, end, rankOf, teamSize } from "./team";
-import { NR, readsRows, tallest, tile, tileHeight } from "./tile";
+import { NR, PANEL, readsRows, tallest, tile, tileHeight } from "./tile";
 
 const MC: usize = 96; // rows of an A block: whole tiles of six
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
-const STRIP: usize = 4 * NR; // columns of B that few rows meet at a time
 export const FEW_ROWS: usize = 32;
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
 export const RANK_SCRATCH: usize = (MC + 4) * KC * 4 + 6 * NR * 4;
 const EDGE: usize = (MC + 4) * KC * 4; // where in it the edge tile lies
+const LAST: usize = (FEW_ROWS + 4) * KC * 4; // and the last panel of a B that is not packed, behind an A block of few rows
 
 /** A tile of which only `rows` × `cols` lie inside C: computed beside it and copied. */
 function edgeTile<Rounding>(
@@ -34,6 +34,7 @@ function edgeTile<Rounding>(
   a: usize,
   rowStep: usize,
   b: usize,
+  bStep: usize,
   k: usize,
   bias: usize,
   start: usize,
@@ -56,21 +57,23 @@ function edgeTile<Rounding>(
     }
     start = edge;
   }
-  tile<Rounding>(edge, NR << 2, a, rowStep, b, k, 0, start, height);
+  tile<Rounding>(edge, NR << 2, a, rowStep, b, bStep, k, 0, start, height);
   for (let i: usize = 0; i < rows; i++) memory.copy(c + i * stride, edge + (i << 5), columnBytes);
 }
 
 /**
- * This rank's share: rows [firstRow, lastRow) and column panels [firstPanel, lastPanel) of C (+)= A · packed B + bias.
- * A is stored row by row, or, transposed, column by column, with `aStride` bytes between them.
+ * This rank's share: rows [firstRow, lastRow) and column panels [firstPanel, lastPanel) of C (+)= A · B + bias.
+ * A is stored row by row, or, transposed, column by column, with `aStride` bytes between them. B is packed, or, where `bStride`
+ * is not 0, stored row by row.
  */
-function multiplyPacked<Rounding>(
+function multiplyShare<Rounding>(
   c: usize,
   cStride: usize,
   a: usize,
   aStride: usize,
   transposed: bool,
-  packed: usize,
+  b: usize,
+  bStride: usize,
   k: usize,
   cols: usize,
   bias: usize,
@@ -84,7 +87,6 @@ function multiplyPacked<Rounding>(
   lastPanel: usize,
   scratch: usize,
 ): void {
-  const allCols = ((cols + NR - 1) / NR) * NR;
   for (let i = firstRow; i < lastRow; i += MC) {
     for (let n = firstPanel; n < lastPanel; n += NC) {
       multiplyBlock<Rounding>(
@@ -93,10 +95,10 @@ function multiplyPacked<Rounding>(
         a,
         aStride,
         transposed,
-        packed,
+        b,
+        bStride,
         k,
         cols,
-        allCols,
         bias,
         accumulate,
         residual,
@@ -119,10 +121,10 @@ function multiplyBlock<Rounding>(
   a: usize,
   aStride: usize,
   transposed: bool,
-  packed: usize,
+  b: usize,
+  bStride: usize,
   k: usize,
   cols: usize,
-  allCols: usize,
   bias: usize,
   accumulate: bool,
   residual: usize,
@@ -135,6 +137,7 @@ function multiplyBlock<Rounding>(
   scratch: usize,
 ): void {
   const kc = kBlock(k);
+  const allCols = ((cols + NR - 1) / NR) * NR;
   const packsAll = transposed || !readsRows<Rounding>() || lastPanel - firstPanel > FEW;
   for (let p: usize = 0; p < k; p += kc) {
     const depth = min(kc, k - p);
@@ -159,40 +162,63 @@ function multiplyBlock<Rounding>(
       i += valid;
     }
 
-    for (let n = firstPanel; n < lastPanel; n++) {
+    // dW of few rows spends its time on C, and follows its rows; others go down them, with a panel of B in L1.
+    const along = transposed && k <= FEW_ROWS;
+    let panel = scratch;
+    for (let i = firstRow, n = firstPanel; i < lastRow && n < lastPanel;) {
+      const height = tileHeight<Rounding>(lastRow - i);
+      const valid = min(height, lastRow - i);
+      const isPacked = packsAll || valid < height;
+      const ai = isPacked ? panel : a + i * aStride + (p << 2);
+      const rowStep: usize = isPacked ? 0 : aStride;
       const j = n * NR;
       const width = min(NR, cols - j);
-      const b = packed + ((allCols * p + j * depth) << 2);
-      const biasJ = bias && p == 0 ? bias + (j << 2) : 0;
-      for (let i = firstRow, panel = scratch; i < lastRow;) {
-        const height = tileHeight<Rounding>(lastRow - i);
-        const valid = min(height, lastRow - i);
-        const isPacked = packsAll || valid < height;
-        const ai = isPacked ? panel : a + i * aStride + (p << 2);
-        const rowStep: usize = isPacked ? 0 : aStride;
-        const at = i * cStride + (j << 2);
-        const ci = c + at;
-        const start = addsToC ? ci : residual ? residual + at : 0;
-        if (valid == height && width == NR) {
-          tile<Rounding>(ci, cStride, ai, rowStep, b, depth, biasJ, start, height);
-        } else {
-          edgeTile<Rounding>(
-            ci,
-            cStride,
-            ai,
-            rowStep,
-            b,
-            depth,
-            biasJ,
-            start,
-            height,
-            valid,
-            width,
-            scratch + EDGE,
-          );
+      let bn = b + ((allCols * p + j * depth) << 2);
+      let bStep = PANEL;
+      if (bStride) {
+        bn = b + p * bStride + (j << 2);
+        bStep = bStride;
+        if (width < NR) {
+          pack(scratch + LAST, bn, bStride, depth, NR, width, false);
+          bn = scratch + LAST;
+          bStep = PANEL;
         }
+      }
+      const biasJ = bias && p == 0 ? bias + (j << 2) : 0;
+      const at = i * cStride + (j << 2);
+      const ci = c + at;
+      const start = addsToC ? ci : residual ? residual + at : 0;
+      if (valid == height && width == NR) {
+        tile<Rounding>(ci, cStride, ai, rowStep, bn, bStep, depth, biasJ, start, height);
+      } else {
+        edgeTile<Rounding>(
+          ci,
+          cStride,
+          ai,
+          rowStep,
+          bn,
+          bStep,
+          depth,
+          biasJ,
+          start,
+          height,
+          valid,
+          width,
+          scratch + EDGE,
+        );
+      }
+      if (along && n + 1 < lastPanel) {
+        n++;
+      } else {
         panel += (height * depth) << 2;
         i += valid;
+        if (along) {
+          n = firstPanel;
+        } else if (i >= lastRow) {
+          panel = scratch;
+          i = firstRow;
+          n++;
+        }
       }
     }
   }
@@ -230,13 +256,14 @@ export function multiplyTogether<Rounding>(
   const panels = (cols + NR - 1) / NR;
   const own = scratch + rankOf() * RANK_SCRATCH;
   if (rows < mr * teamSize()) {
-    multiplyPacked<Rounding>(
+    multiplyShare<Rounding>(
       c,
       cStride,
       a,
       aStride,
       transposed,
       packed,
+      0,
       k,
       cols,
       bias,
@@ -252,13 +279,14 @@ export function multiplyTogether<Rounding>(
     );
   } else {
     const tiles = (rows + mr - 1) / mr;
-    multiplyPacked<Rounding>(
+    multiplyShare<Rounding>(
       c,
       cStride,
       a,
       aStride,
       transposed,
       packed,
+      0,
       k,
       cols,
       bias,
@@ -276,58 +304,103 @@ export function multiplyTogether<Rounding>(
   barrier();
 }
 
-/**
- * The same where rows are few, FEW_ROWS at most, of a B that is not packed yet: each rank packs four panels of its own and multiplies
- * by them while they lie in L2, then the next four. Packed as a whole, B would go out to memory and come back to be read once.
- */
-export function multiplyStrips<Rounding>(
+/** C (+)= A · B where rows are few, FEW_ROWS at most, and B is stored row by row: tiles read it where it lies. Ranks share column panels. */
+export function multiplyInPlace<Rounding>(
   c: usize,
   cStride: usize,
   a: usize,
   aStride: usize,
   b: usize,
   bStride: usize,
-  transposed: bool,
+  rows: usize,
+  k: usize,
+  cols: usize,
+  accumulate: bool,
+  scratch: usize,
+): void {
+  const panels = (cols + NR - 1) / NR;
+  const own = scratch + rankOf() * RANK_SCRATCH;
+  // prettier-ignore
+  multiplyShare<Rounding>(c, cStride, a, aStride, false, b, bStride, k, cols, 0, accumulate, 0, 0, 0, 0, rows, begin(panels), end(panels), own);
+  barrier();
+}
+
+/**
+ * C = A · B + bias + residual where rows are few, FEW_ROWS at most, and B is stored by columns: by Cᵀ = Bᵀ · Aᵀ, of which tiles read Bᵀ
+ * where it lies, in memory's order. Only A is packed, by `packTogether` as if it were a B. Products and their order are those
+ * of C, so the bits are too.
+ */
+export function multiplyFew<Rounding>(
+  c: usize,
+  cStride: usize,
+  packedA: usize,
+  b: usize,
+  bStride: usize,
   rows: usize,
   k: usize,
   cols: usize,
   bias: usize,
-  accumulate: bool,
   residual: usize,
   active: usize,
   form: usize,
-  packed: usize,
   scratch: usize,
 ): void {
-  const panels = (cols + NR - 1) / NR;
-  const last = min(end(panels) * NR, cols);
-  const strip = packed + ((begin(panels) * NR * k) << 2);
-  for (let j = begin(panels) * NR; j < last; j += STRIP) {
-    const width = min(STRIP, last - j);
-    const at = j << 2;
-    packAlone(strip, transposed ? b + j * bStride : b + at, bStride, k, width, transposed);
-    multiplyPacked<Rounding>(
-      c + at,
-      cStride,
-      a,
-      aStride,
-      false,
-      strip,
-      k,
-      width,
-      bias ? bias + at : 0,
-      accumulate,
+  const own = scratch + rankOf() * RANK_SCRATCH;
+  const width = ((rows + NR - 1) / NR) * NR;
+  const step = width << 2;
+  const kc = kBlock(k);
+  const quads = cols >> 2;
+  const last = end(quads) << 2;
+  for (let first = begin(quads) << 2; first < last; first += MC) {
+    const count = min(MC, last - first);
+    const at = first << 2;
+    startColumns(
+      own,
       residual ? residual + at : 0,
-      active ? active + at : 0,
-      form,
-      0,
+      bias ? bias + at : 0,
+      cStride,
+      count,
+      width,
       rows,
-      0,
-      (width + NR - 1) / NR,
-      scratch + rankOf() * RANK_SCRATCH,
     );
+    for (let j: usize = 0; j < count;) {
+      const height = tileHeight<Rounding>(count - j);
+      for (let p: usize = 0; p < k; p += kc) {
+        const depth = min(kc, k - p);
+        const from = b + (first + j) * bStride + (p << 2);
+        for (let i: usize = 0; i < width; i += NR) {
+          const to = own + j * step + (i << 2);
+          const panel = packedA + ((width * p + i * depth) << 2);
+          tile<Rounding>(to, step, from, bStride, panel, PANEL, depth, 0, to, height);
+        }
+      }
+      j += height;
+    }
+    for (let j: usize = 0; j < count; j += 4)
+      packQuad(c + at + (j << 2), own + j * step, step, rows, cStride);
+    if (active) geluRows<Rounding>(active + at, c + at, cStride, rows, count << 2, form);
   }
   barrier();
+}
+
+/** `count` columns of the residual and the bias, as rows of `width`. */
+function startColumns(
+  to: usize,
+  residual: usize,
+  bias: usize,
+  stride: usize,
+  count: usize,
+  width: usize,
+  rows: usize,
+): void {
+  if (residual) pack(to, residual, stride, count, width, rows, true);
+  else memory.fill(to, 0, (count * width) << 2);
+  if (!bias) return;
+  for (let j: usize = 0; j < count; j++) {
+    const b = v128.load32_splat(bias + (j << 2));
+    for (const stop = to + (width << 2); to < stop; to += 16)
+      v128.store(to, f32x4.add(b, v128.load(to)));
+  }
 }
 
 /** C (+)= A · packed B by this rank alone, for the small products inside attention. */
@@ -344,13 +417,14 @@ export function multiplyAlone<Rounding>(
   accumulate: bool,
   scratch: usize,
 ): void {
-  multiplyPacked<Rounding>(
+  multiplyShare<Rounding>(
     c,
     cStride,
     a,
     aStride,
     transposed,
     packed,
+    0,
     k,
     cols,
     0,

@@ -19,6 +19,8 @@ import { barrier, begin, end, rankOf } from "./team";
 
 /** Rows that pass all panels together: enough to pay for unpacking them, few enough for GELU to find them in L2. */
 const BLOCK: usize = 32;
+/** The same where no GELU follows. */
+const LONG_BLOCK: usize = 128;
 const TILE: usize = 128;
 
 /** Computes y, or its quantised GELU at `active` unless that is absent; `bits` of weights are 8 or 4. Ranks share tiles of four rows. */
@@ -50,8 +52,9 @@ export function linearQuantizedForward(
 
   const tiles = (rows + 3) >> 2;
   const stop = min(end(tiles) << 2, rows);
-  for (let first = begin(tiles) << 2; first < stop; first += BLOCK) {
-    const last = min(first + BLOCK, stop);
+  const most = active ? BLOCK : LONG_BLOCK;
+  for (let first = begin(tiles) << 2; first < stop; first += most) {
+    const last = min(first + most, stop);
     const to = active ? block : y + first * stride;
     for (let panel: usize = 0; panel < panels; panel++) {
       let b = codes + panel * panelBytes;
@@ -69,18 +72,19 @@ export function linearQuantizedForward(
         const a3 = quantized + min(row + 3, last - 1) * inputs;
         if (bits == 8) tileInt8(products, b, s, a0, a1, a2, a3, inputs);
         else tileInt4(products, b, s, a0, a1, a2, a3, inputs);
-        for (let i: usize = 0, count = min<usize>(4, last - row); i < count; i++) {
-          storeRow(
-            to + (row + i - first) * stride + column,
-            products + (i << 5),
-            quantized + rows * inputs + ((row + i) << 2),
-            rows << 2,
-            sums + column,
-            bias ? bias + column : 0,
-            residual ? residual + (row + i) * stride + column : 0,
-            halves,
-          );
-        }
+        storeTile(
+          to + (row - first) * stride + column,
+          stride,
+          products,
+          quantized + rows * inputs + (row << 2),
+          rows << 2,
+          sums + column,
+          bias ? bias + column : 0,
+          residual ? residual + row * stride + column : 0,
+          residual ? stride : 0,
+          min<usize>(4, last - row),
+          halves,
+        );
       }
     }
     if (active) geluQuantizeRows(active, block, first, last, rows, outputs, form);
@@ -88,22 +92,33 @@ export function linearQuantizedForward(
   barrier();
 }
 
-/** y of a row and a panel; the row's minimum lies `toMinimum` behind its scale. */
-function storeRow(
+/** y of `count` rows and a panel; the rows' minima lie `toMinimum` behind their scales. */
+function storeTile(
   y: usize,
+  stride: usize,
   products: usize,
   scale: usize,
   toMinimum: usize,
   sums: usize,
   bias: usize,
   residual: usize,
+  residualStride: usize,
+  count: usize,
   halves: usize,
 ): void {
-  const t = v128.load32_splat(scale);
-  const minimum = v128.load32_splat(scale + toMinimum);
   for (let at: usize = 0, stop = halves << 4; at < stop; at += 16) {
-    const least = f32x4.mul(minimum, v128.load(sums + at));
-    const value = f32x4.add(mulAdd(v128.load(products + at), t, least), v128.load(bias + at));
-    v128.store(y + at, f32x4.add(value, v128.load(residual + at)));
+    const sum = v128.load(sums + at);
+    const b = v128.load(bias + at);
+    let to = y + at;
+    let start = residual + at;
+    let from = products + at;
+    for (let s = scale, last = scale + (count << 2); s < last; s += 4) {
+      const least = f32x4.mul(v128.load32_splat(s + toMinimum), sum);
+      const value = f32x4.add(mulAdd(v128.load(from), v128.load32_splat(s), least), b);
+      v128.store(to, f32x4.add(value, v128.load(start)));
+      to += stride;
+      start += residualStride;
+      from += 32;
+    }
   }
 }

@@ -8,7 +8,7 @@
  *   form: of GELU, as in `activation.ts`
  *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
  */
-import { FEW_ROWS, multiplyStrips, multiplyTogether } from "./gemm";
+import { FEW_ROWS, multiplyFew, multiplyInPlace, multiplyTogether } from "./gemm";
 import { packedBytes, packTogether } from "./pack";
 import { Fused } from "./simd";
 import { barrier, begin, end } from "./team";
@@ -31,13 +31,15 @@ export function linearForward(
   form: usize,
   scratch: usize,
 ): void {
-  const own = scratch + packedBytes(inputs, outputs);
   if (rows <= FEW_ROWS) {
     assertShape(inputs, outputs);
+    const own = scratch + packedBytes(inputs, rows);
+    packTogether(scratch, x, inputs << 2, inputs, rows, true);
     // prettier-ignore
-    multiplyStrips<Fused>(y, outputs << 2, x, inputs << 2, weight, inputs << 2, true, rows, inputs, outputs, bias, false, residual, active, form, scratch, own);
+    multiplyFew<Fused>(y, outputs << 2, scratch, weight, inputs << 2, rows, inputs, outputs, bias, residual, active, form, own);
     return;
   }
+  const own = scratch + packedBytes(inputs, outputs);
   packLinear(scratch, weight, inputs, outputs);
   // prettier-ignore
   linearPackedForward(y, active, x, scratch, bias, residual, rows, inputs, outputs, form, own);
@@ -95,12 +97,12 @@ export function linearBackwardInput(
   scratch: usize,
 ): void {
   assertShape(inputs, outputs);
-  const own = scratch + packedBytes(outputs, inputs);
   if (rows <= FEW_ROWS) {
     // prettier-ignore
-    multiplyStrips<Fused>(dx, inputs << 2, dy, outputs << 2, weight, inputs << 2, false, rows, outputs, inputs, 0, accumulate != 0, 0, 0, 0, scratch, own);
+    multiplyInPlace<Fused>(dx, inputs << 2, dy, outputs << 2, weight, inputs << 2, rows, outputs, inputs, accumulate != 0, scratch);
     return;
   }
+  const own = scratch + packedBytes(outputs, inputs);
   packTogether(scratch, weight, inputs << 2, outputs, inputs, false);
   multiplyTogether<Fused>(
     dx,

@@ -50,8 +50,14 @@ export function pack(
   }
 }
 
-/** Four rows of the source become four columns of the panel, a 4 × 4 transposition at a time. */
-function packQuad(panel: usize, source: usize, stride: usize, k: usize, rowBytes: usize): void {
+/** Four rows of the source become four columns of rows that are `rowBytes` apart, a 4 × 4 transposition at a time. */
+export function packQuad(
+  panel: usize,
+  source: usize,
+  stride: usize,
+  k: usize,
+  rowBytes: usize,
+): void {
   const source2 = source + stride * 2;
   const bytes = k << 2;
   let p: usize = 0;

@@ -5,8 +5,8 @@
 import { softmaxRow } from "./attention";
 import { FUSED, Fused, fma } from "./simd";
 
-/** `turns` times twelve (unfused: ten) multiply-adds of four lanes, as many as the tile has accumulators. */
-export function peak(turns: i32, x: f32, y: f32): f32 {
+/** `turns` times as many multiply-adds of four lanes as the tile has accumulators, twelve. */
+function peakFused(turns: i32, x: f32, y: f32): f32 {
   const a = f32x4.splat(x);
   const b = f32x4.splat(y);
   const zero = f32x4.sub(a, a);
@@ -33,15 +33,58 @@ export function peak(turns: i32, x: f32, y: f32): f32 {
     c7 = fma(a, b, c7);
     c8 = fma(a, b, c8);
     c9 = fma(a, b, c9);
-    if (FUSED) {
-      c10 = fma(a, b, c10);
-      c11 = fma(a, b, c11);
-    }
+    c10 = fma(a, b, c10);
+    c11 = fma(a, b, c11);
   }
   c0 = f32x4.add(f32x4.add(c0, c1), f32x4.add(c2, c3));
   c0 = f32x4.add(c0, f32x4.add(f32x4.add(c4, c5), f32x4.add(c6, c7)));
   c0 = f32x4.add(c0, f32x4.add(f32x4.add(c8, c9), f32x4.add(c10, c11)));
   return f32x4.extract_lane(c0, 0);
+}
+
+/**
+ * `turns` times seven multiplications and seven additions, side by side in chains of their own. Every turn has new products: the
+ * compiler would take a product of constants out of the loop, and leave additions.
+ */
+function peakUnfused(turns: i32, x: f32, y: f32): f32 {
+  const a = f32x4.splat(x);
+  let p0 = f32x4.splat(y);
+  let p1 = f32x4.add(p0, a);
+  let p2 = f32x4.add(p1, a);
+  let p3 = f32x4.add(p2, a);
+  let p4 = f32x4.add(p3, a);
+  let p5 = f32x4.add(p4, a);
+  let p6 = f32x4.add(p5, a);
+  let c0 = f32x4.sub(a, a);
+  let c1 = c0;
+  let c2 = c0;
+  let c3 = c0;
+  let c4 = c0;
+  let c5 = c0;
+  let c6 = c0;
+  for (let i = 0; i < turns; i++) {
+    c0 = f32x4.add(c0, p0);
+    p0 = f32x4.mul(p0, a);
+    c1 = f32x4.add(c1, p1);
+    p1 = f32x4.mul(p1, a);
+    c2 = f32x4.add(c2, p2);
+    p2 = f32x4.mul(p2, a);
+    c3 = f32x4.add(c3, p3);
+    p3 = f32x4.mul(p3, a);
+    c4 = f32x4.add(c4, p4);
+    p4 = f32x4.mul(p4, a);
+    c5 = f32x4.add(c5, p5);
+    p5 = f32x4.mul(p5, a);
+    c6 = f32x4.add(c6, p6);
+    p6 = f32x4.mul(p6, a);
+  }
+  c0 = f32x4.add(f32x4.add(c0, c1), f32x4.add(c2, c3));
+  c0 = f32x4.add(c0, f32x4.add(c4, f32x4.add(c5, c6)));
+  return f32x4.extract_lane(c0, 0);
+}
+
+export function peak(turns: i32, x: f32, y: f32): f32 {
+  return FUSED ? peakFused(turns, x, y) : peakUnfused(turns, x, y);
 }
 
 /** Adds up memory from address 0, in four chains so that no addition waits; bytes % 64 == 0. */

@@ -2,7 +2,7 @@
  * The register tiles of the matrix product: C [height, 8] (+)= A · B panel over k, all of C in registers.
  *
  *   A is rows that are `rowStep` bytes apart, or, where that is 0, a panel: k × height, end to end
- *   a B panel is k × 8, end to end
+ *   B is eight columns of rows that are `bStep` bytes apart, `PANEL` where they are packed
  *
  * The tile starts at the eight floats of `bias`, plus the rows at `start`, which lie as C does, if there are any: C itself, or a
  * residual. Pointer 0 is as good as no bias, since the null line of memory is always zero.
@@ -12,17 +12,25 @@ import { FUSED, multiplyAdd } from "./simd";
 /** Columns of a tile: two vectors. */
 export const NR: usize = 8;
 
+/** Bytes between the rows of a packed panel. */
+export const PANEL: usize = NR << 2;
+
 /** Rows of the tall tile. Unfused, twelve accumulators and their products overflow the sixteen registers; ten do not. */
 export function tallest<Rounding>(): usize {
   return FUSED && isFloat<Rounding>() ? 6 : 5;
 }
 
-/** Height of the next tile where `left` rows are left: whole tiles of the tall height and of 4, as far as they add up. */
+/**
+ * Height of the next tile where `left` rows are left: 6 while fives and nothing else can follow, as the first tile waits for B and
+ * should be tall; where fives and sixes do not add up, 5 and 4.
+ */
 export function tileHeight<Rounding>(left: usize): usize {
   if (left <= 4) return 4;
-  const rest = left % tallest<Rounding>();
-  if (tallest<Rounding>() == 6) return rest == 2 || rest == 4 ? 4 : 6;
-  return rest ? 4 : 5;
+  if (tallest<Rounding>() == 6) {
+    const inFives: usize = 5 * ((6 - (left % 6)) % 6);
+    if (left >= inFives) return left > inFives ? 6 : 5;
+  }
+  return left % 5 ? 4 : 5;
 }
 
 /**
@@ -33,21 +41,23 @@ export function readsRows<Rounding>(): bool {
   return FUSED && isFloat<Rounding>();
 }
 
-/** Computes one tile of `height` 4 or `tallest`. */
+/** Computes one tile of `height` 4, 5 or `tallest`. */
 export function tile<Rounding>(
   c: usize,
   stride: usize,
   a: usize,
   rowStep: usize,
   b: usize,
+  bStep: usize,
   k: usize,
   bias: usize,
   start: usize,
   height: usize,
 ): void {
-  if (height == 4) tile4<Rounding>(c, stride, a, rowStep, b, k, bias, start);
-  else if (tallest<Rounding>() == 6) tile6<Rounding>(c, stride, a, rowStep, b, k, bias, start);
-  else tile5<Rounding>(c, stride, a, rowStep, b, k, bias, start);
+  if (height == 4) tile4<Rounding>(c, stride, a, rowStep, b, bStep, k, bias, start);
+  else if (tallest<Rounding>() == 6 && height == 6)
+    tile6<Rounding>(c, stride, a, rowStep, b, bStep, k, bias, start);
+  else tile5<Rounding>(c, stride, a, rowStep, b, bStep, k, bias, start);
 }
 
 function tile6<Rounding>(
@@ -56,6 +66,7 @@ function tile6<Rounding>(
   a: usize,
   rowStep: usize,
   b: usize,
+  bStep: usize,
   k: usize,
   bias: usize,
   start: usize,
@@ -98,14 +109,14 @@ function tile6<Rounding>(
     c50 = f32x4.add(bias0, v128.load(from, 0));
     c51 = f32x4.add(bias1, v128.load(from, 16));
   }
-  const last = b + (k << 5);
+  const last = b + k * bStep;
   if (rowStep) {
     let a1 = a + rowStep;
     let a2 = a1 + rowStep;
     let a3 = a2 + rowStep;
     let a4 = a3 + rowStep;
     let a5 = a4 + rowStep;
-    for (; b < last; b += 32) {
+    for (; b < last; b += bStep) {
       const b0 = v128.load(b);
       const b1 = v128.load(b, 16);
       let ai = v128.load32_splat(a);
@@ -134,7 +145,7 @@ function tile6<Rounding>(
       a5 += 4;
     }
   } else {
-    for (; b < last; b += 32, a += 24) {
+    for (; b < last; b += bStep, a += 24) {
       const b0 = v128.load(b);
       const b1 = v128.load(b, 16);
       let ai = v128.load32_splat(a);
@@ -177,6 +188,7 @@ function tile5<Rounding>(
   a: usize,
   rowStep: usize,
   b: usize,
+  bStep: usize,
   k: usize,
   bias: usize,
   start: usize,
@@ -213,13 +225,13 @@ function tile5<Rounding>(
     c40 = f32x4.add(bias0, v128.load(from, 0));
     c41 = f32x4.add(bias1, v128.load(from, 16));
   }
-  const last = b + (k << 5);
+  const last = b + k * bStep;
   if (rowStep) {
     let a1 = a + rowStep;
     let a2 = a1 + rowStep;
     let a3 = a2 + rowStep;
     let a4 = a3 + rowStep;
-    for (; b < last; b += 32) {
+    for (; b < last; b += bStep) {
       const b0 = v128.load(b);
       const b1 = v128.load(b, 16);
       let ai = v128.load32_splat(a);
@@ -244,7 +256,7 @@ function tile5<Rounding>(
       a4 += 4;
     }
   } else {
-    for (; b < last; b += 32, a += 20) {
+    for (; b < last; b += bStep, a += 20) {
       const b0 = v128.load(b);
       const b1 = v128.load(b, 16);
       let ai = v128.load32_splat(a);
@@ -282,6 +294,7 @@ function tile4<Rounding>(
   a: usize,
   rowStep: usize,
   b: usize,
+  bStep: usize,
   k: usize,
   bias: usize,
   start: usize,
@@ -312,12 +325,12 @@ function tile4<Rounding>(
     c30 = f32x4.add(bias0, v128.load(from, 0));
     c31 = f32x4.add(bias1, v128.load(from, 16));
   }
-  const last = b + (k << 5);
+  const last = b + k * bStep;
   if (rowStep) {
     let a1 = a + rowStep;
     let a2 = a1 + rowStep;
     let a3 = a2 + rowStep;
-    for (; b < last; b += 32) {
+    for (; b < last; b += bStep) {
       const b0 = v128.load(b);
       const b1 = v128.load(b, 16);
       let ai = v128.load32_splat(a);
@@ -338,7 +351,7 @@ function tile4<Rounding>(
       a3 += 4;
     }
   } else {
-    for (; b < last; b += 32, a += 16) {
+    for (; b < last; b += bStep, a += 16) {
       const b0 = v128.load(b);
       const b1 = v128.load(b, 16);
       let ai = v128.load32_splat(a);

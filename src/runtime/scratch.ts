@@ -22,6 +22,7 @@ export function linearScratch(
 ): number {
   const packed = Math.max(
     packedBytes(inputs, outputs),
+    packedBytes(inputs, rows),
     packedBytes(outputs, inputs),
     packedBytes(rows, inputs),
   );
