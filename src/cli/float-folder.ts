@@ -1,3 +1,4 @@
+import { foldStatic } from "../model/weights.ts";
 import { compileKernels } from "../node/binaries.ts";
 import { type ModelFolder, readModelFolder } from "../node/model-folder.ts";
 import { dequantizeModel } from "../quantize/quantize.ts";
@@ -18,5 +19,5 @@ export async function readFloatFolder(model: string): Promise<ModelFolder> {
     folder.weightsFile,
   );
   note(`${model}: its ${dtype} weights, made f32 again: each a code times its scale`);
-  return { ...folder, config, tensors: new Map(tensors) };
+  return { ...folder, ...foldStatic(config, new Map(tensors)) };
 }

@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { collectCorpus, readCorpus } from "../node/corpus.ts";
 import { writeFileAtomic } from "../node/files.ts";
 import { PACKAGE } from "../node/package.ts";
+import { average } from "./average.ts";
 import { init } from "./init.ts";
 import { count, note } from "./terminal.ts";
 import { train } from "./train.ts";
@@ -16,8 +17,8 @@ export interface Text {
   /** A file of sentences. */
   readonly corpus: string;
   readonly sentences: readonly string[];
-  /** A file of sentences and the names of what they are about, where the text has names. */
-  readonly names?: string;
+  /** Sentences and the names of what they are about, where the text has names. */
+  readonly names?: { readonly file: string; readonly count: number };
 }
 
 type Run = Pick<TrainOptions, "output" | "steps" | "threads">;
@@ -36,7 +37,11 @@ export async function readText(
   await write(names, ["sentence\tname", ...collected.names.map((pair) => pair.join("\t"))]);
   note(`read ${count(collected.files)} files of the packages installed here`);
   note(`${names}: ${count(collected.names.length)} sentences and the names of what they are about`);
-  return { corpus, sentences: collected.sentences, names };
+  return {
+    corpus,
+    sentences: collected.sentences,
+    names: { file: names, count: collected.names.length },
+  };
 }
 
 /** Options of every run; an interrupted one goes on where it stopped, unless the corpus or an option has changed. */
@@ -50,30 +55,45 @@ const SETTINGS = {
   force: true,
 } as const;
 
+/** Pairs that are enough: they are read twice at most, and more would teach no more in the minute there is. */
+const PAIRS_SEEN = 56_000;
+
+/** Share of what was learnt in the model that comes out; the rest is what it knew. */
+const LEARNT = 0.75;
+
 /**
- * Fine-tunes a model that has seen more than this text: a sentence and the name of what it is about are a pair. Of a text
- * without names the positives are sentences with words deleted, which teaches less and so is given less weight.
+ * Fine-tunes a model that has seen more than this text, and averages the weights with those it began with, so that it keeps what
+ * it knew. A sentence and the name of what it is about are a pair; of a text without names, a sentence and the next one are,
+ * which teaches less, and more slowly. docs/model-log.md has what else was tried.
  */
 export async function fineTune(
-  model: string,
-  { corpus, names }: Text,
-  run: Run,
+  { model, tuned }: { model: string; tuned: string },
+  { corpus, sentences, names }: Text,
+  { output, ...run }: Run,
   announce: Announce,
 ): Promise<void> {
-  const text = names === undefined ? `--corpus ${corpus}` : `--train ${names}`;
-  announce(`simcse train --model ${model} ${text} --output ${run.output}`);
+  const text = names ? `--train ${names.file}` : `--corpus ${corpus} --neighbours 1`;
+  const averaged = [`${model}:${1 - LEARNT}`, `${tuned}:${LEARNT}`];
+  announce(
+    `simcse train --model ${model} ${text} --output ${tuned}, then ` +
+      `simcse average --model ${averaged.join(" ")} --output ${output}`,
+  );
+  const pairs = names?.count ?? sentences.length;
   await train({
     ...SETTINGS,
     ...run,
     model,
-    ...(names === undefined
-      ? { corpus, augment: "delete:20", epochs: 1, learningRate: 3e-4 }
-      : { train: [names], epochs: 2, learningRate: 2e-3 }),
+    output: tuned,
+    ...(names
+      ? { train: [names.file], learningRate: 2e-3 }
+      : { corpus, neighbours: 1, learningRate: 3e-4 }),
+    epochs: Math.min(2, PAIRS_SEEN / pairs),
     batchSize: 256,
     temperature: 0.2,
     dropout: false,
     maxLength: 48,
   });
+  await average({ model: averaged, output });
 }
 
 /** A small corpus is read several times: fewer steps than these teach little. */

@@ -59,7 +59,7 @@ export async function start(options: StartOptions): Promise<void> {
     const paths = { tokenizer: folder("tokenizer.json"), untrained: before };
     await trainFromScratch(paths, text, run, announce);
   } else {
-    await fineTune(before, text, run, announce);
+    await fineTune({ model: before, tuned: folder("tuned") }, text, run, announce);
   }
 
   const int8 = folder("int8");

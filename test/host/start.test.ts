@@ -3,7 +3,9 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
+import { readFloatFolder } from "../../src/cli/float-folder.ts";
 import { fineTune } from "../../src/cli/start-model.ts";
+import { toFloat32 } from "../../src/files/safetensors.ts";
 import { readModelFolder } from "../../src/node/model-folder.ts";
 import { sentences } from "../train/text.ts";
 
@@ -31,7 +33,7 @@ const scoreOf = (out: string, name: string): number =>
   );
 
 describe("simcse start", () => {
-  it("fine-tunes simcse-edge-mini, scores it before and after, and serves the better one", () => {
+  it("fine-tunes simcse-edge-mini, scores it before and after, and serves the better one", async () => {
     const output = join(root, "tuned");
     const { status, out, err } = start("--corpus", corpus, "--output", output);
     expect(status, err).toBe(0);
@@ -56,7 +58,8 @@ describe("simcse start", () => {
     expect(err).toContain(
       `it serves ${after > before ? name : "simcse-edge-mini"}, the better of the two on these pairs`,
     );
-    expect(out).toContain("… 192 numbers]");
+    const { hiddenSize } = (await readModelFolder("simcse-edge-mini")).config.encoder;
+    expect(out).toContain(`… ${hiddenSize} numbers]`);
     expect(
       out
         .trimEnd()
@@ -87,19 +90,35 @@ describe("simcse start", () => {
   });
 });
 
-it("sentences and the names of what they are about are pairs to fine-tune with", async () => {
-  const names = join(root, "names.tsv");
-  writeFileSync(
-    names,
-    ["sentence\tname", ...lines.map((line, i) => `${line}\t${lines.at(-i)}`)].join("\n"),
-  );
-  const output = join(root, "named");
+it("sentences and the names of what they are about are pairs to fine-tune with, also a static model", async () => {
+  const file = join(root, "names.tsv");
+  const rows = lines.map((line, i) => `${line}\t${lines.at(-i)}`);
+  writeFileSync(file, ["sentence\tname", ...rows].join("\n"));
+  const [tuned, output] = ["named", "average"].map((name) => join(root, name));
+  const model = "simcse-edge-nano";
   const announced: string[] = [];
-  const run = { output, steps: 1, threads: 1 };
-  const text = { corpus, sentences: lines, names };
-  await fineTune("simcse-edge-mini", text, run, (step) => announced.push(step));
+  await fineTune(
+    { model, tuned: tuned! },
+    { corpus, sentences: lines, names: { file, count: lines.length } },
+    { output: output!, steps: 1, threads: 1 },
+    (step) => announced.push(step),
+  );
   expect(announced).toEqual([
-    `simcse train --model simcse-edge-mini --train ${names} --output ${output}`,
+    `simcse train --model ${model} --train ${file} --output ${tuned}, then ` +
+      `simcse average --model ${model}:0.25 ${tuned}:0.75 --output ${output}`,
   ]);
-  expect((await readModelFolder(output)).config.dtype).toBe("f32");
+  const [learnt, averaged] = await Promise.all([tuned!, output!].map(readFloatFolder));
+  const before = await readFloatFolder(model);
+  const values = [before, learnt!, averaged!].map(({ tensors }) =>
+    toFloat32(tensors.get("embedding.weight")!),
+  );
+  let changed = 0;
+  let farthest = 0;
+  for (let i = 0; i < values[0]!.length; i++) {
+    const [from, to, found] = values.map((vectors) => vectors[i]!) as [number, number, number];
+    if (from !== to) changed++;
+    farthest = Math.max(farthest, Math.abs(found - (0.25 * from + 0.75 * to)));
+  }
+  expect(farthest).toBeLessThan(1e-6);
+  expect(changed).toBeGreaterThan(1000);
 });
