@@ -3,21 +3,34 @@ import { UsageError } from "../errors.ts";
 import { writeModelFolder } from "../node/model-folder.ts";
 import { averageWeights } from "../train/average.ts";
 import { readFloatFolder } from "./float-folder.ts";
-import { shareOf } from "./options.ts";
+import { numberBetween, shareOf } from "./options.ts";
 import { note } from "./terminal.ts";
 
 export interface AverageOptions {
   /** Folders, each with its share after a colon if it has one. */
   readonly model: readonly string[];
+  /** Their shares in the weights of layers, where these are others. */
+  readonly layers?: readonly number[];
   readonly output: string;
 }
 
 /** Writes the average of models that began as the same one. */
-export async function average({ model, output }: AverageOptions): Promise<void> {
+export async function average({ model, layers, output }: AverageOptions): Promise<void> {
+  if (layers && layers.length !== model.length) {
+    throw new UsageError(
+      `--layers ${layers.join(",")}: expected a share for each of ${model.length} models, found ${layers.length}`,
+    );
+  }
   const [first, ...others] = await Promise.all(
-    model.map(async (text) => {
+    model.map(async (text, i) => {
       const { name, share = 1 } = shareOf("--model", text);
-      return { ...(await readFloatFolder(name)), name, share };
+      const layerShare = layers?.[i];
+      return {
+        ...(await readFloatFolder(name)),
+        name,
+        share,
+        ...(layerShare !== undefined && { layerShare }),
+      };
     }),
   );
   if (!first || others.length === 0) {
@@ -34,6 +47,11 @@ export function addAverage(program: Command): void {
     .command("average")
     .description("the average of the weights of models that began as the same one")
     .requiredOption("--model <folders...>", "f32 model folders; folder:0.7 has a share of 0.7")
+    .option(
+      "--layers <shares>",
+      "shares in the weights of layers, where these are others: -0.25,1.25 goes beyond the second model",
+      (text) => text.split(",").map(numberBetween(-10, 10)),
+    )
     .requiredOption("--output <folder>", "model folder to write")
     .action((options: AverageOptions) => average(options));
 }

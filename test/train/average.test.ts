@@ -38,6 +38,29 @@ describe("averageWeights", () => {
     expect(data).toEqual(one.tensors.get("embeddings")!.data);
   });
 
+  it("weighs layers by shares of their own, which may go beyond a model", () => {
+    const layered = (one: AveragedModel, layerShare: number, ...bias: number[]): AveragedModel => ({
+      ...one,
+      layerShare,
+      tensors: new Map([...one.tensors, ["encoder.layer.0.output.dense.bias", tensor(bias, 2)]]),
+    });
+    const a = layered(model("a", 1, 1, 2), -0.5, 0, 3);
+    const b = layered(model("b", 3, 5, 2), 2.5, 1, 3);
+    const values = [...averageWeights([a, b]).values()].map(({ data }) => [
+      ...new Float32Array(data.slice().buffer),
+    ]);
+    expect(values).toEqual([
+      [4, 2],
+      [1.25, 3],
+    ]);
+    expect(() => averageWeights([a, { ...b, layerShare: 0.5 }])).toThrow(
+      "shares -0.5, 0.5: expected a sum above 0, found 0",
+    );
+    expect(() =>
+      averageWeights([{ ...model("a", 1, 1), layerShare: 1 }, model("b", 1, 1)]),
+    ).toThrow("a: expected a model with layers");
+  });
+
   const first = model("a", 1, 1, 2);
   it.each<[string, AveragedModel, string]>([
     [
