@@ -13,11 +13,11 @@
  * is never shared out among ranks.
  */
 import { geluRows } from "./activation";
-import { KC, kBlock, pack, packQuad, packSixes } from "./pack";
+import { KC, kBlock, pack, packSixes } from "./pack";
 import { barrier, begin, end, rankOf, teamSize } from "./team";
 import { NR, PANEL, readsRows, tallest, tile, tileHeight } from "./tile";
 
-const MC: usize = 96; // rows of an A block: whole tiles of six
+export const MC: usize = 96; // rows of an A block: whole tiles of six
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
 export const FEW_ROWS: usize = 32;
@@ -57,7 +57,7 @@ function edgeTile<Rounding>(
     }
     start = edge;
   }
-  tile<Rounding>(edge, NR << 2, a, rowStep, b, bStep, k, 0, start, height);
+  tile<Rounding>(edge, NR << 2, a, rowStep, b, bStep, k, 0, start, height, 1);
   for (let i: usize = 0; i < rows; i++) memory.copy(c + i * stride, edge + (i << 5), columnBytes);
 }
 
@@ -188,8 +188,10 @@ function multiplyBlock<Rounding>(
       const at = i * cStride + (j << 2);
       const ci = c + at;
       const start = addsToC ? ci : residual ? residual + at : 0;
+      let count: usize = 1;
       if (valid == height && width == NR) {
-        tile<Rounding>(ci, cStride, ai, rowStep, bn, bStep, depth, biasJ, start, height);
+        if (along) count = min(lastPanel, cols / NR) - n;
+        tile<Rounding>(ci, cStride, ai, rowStep, bn, bStep, depth, biasJ, start, height, count);
       } else {
         edgeTile<Rounding>(
           ci,
@@ -207,8 +209,8 @@ function multiplyBlock<Rounding>(
           scratch + EDGE,
         );
       }
-      if (along && n + 1 < lastPanel) {
-        n++;
+      if (along && n + count < lastPanel) {
+        n += count;
       } else {
         panel += (height * depth) << 2;
         i += valid;
@@ -323,84 +325,6 @@ export function multiplyInPlace<Rounding>(
   // prettier-ignore
   multiplyShare<Rounding>(c, cStride, a, aStride, false, b, bStride, k, cols, 0, accumulate, 0, 0, 0, 0, rows, begin(panels), end(panels), own);
   barrier();
-}
-
-/**
- * C = A · B + bias + residual where rows are few, FEW_ROWS at most, and B is stored by columns: by Cᵀ = Bᵀ · Aᵀ, of which tiles read Bᵀ
- * where it lies, in memory's order. Only A is packed, by `packTogether` as if it were a B. Products and their order are those
- * of C, so the bits are too.
- */
-export function multiplyFew<Rounding>(
-  c: usize,
-  cStride: usize,
-  packedA: usize,
-  b: usize,
-  bStride: usize,
-  rows: usize,
-  k: usize,
-  cols: usize,
-  bias: usize,
-  residual: usize,
-  active: usize,
-  form: usize,
-  scratch: usize,
-): void {
-  const own = scratch + rankOf() * RANK_SCRATCH;
-  const width = ((rows + NR - 1) / NR) * NR;
-  const step = width << 2;
-  const kc = kBlock(k);
-  const quads = cols >> 2;
-  const last = end(quads) << 2;
-  for (let first = begin(quads) << 2; first < last; first += MC) {
-    const count = min(MC, last - first);
-    const at = first << 2;
-    startColumns(
-      own,
-      residual ? residual + at : 0,
-      bias ? bias + at : 0,
-      cStride,
-      count,
-      width,
-      rows,
-    );
-    for (let j: usize = 0; j < count;) {
-      const height = tileHeight<Rounding>(count - j);
-      for (let p: usize = 0; p < k; p += kc) {
-        const depth = min(kc, k - p);
-        const from = b + (first + j) * bStride + (p << 2);
-        for (let i: usize = 0; i < width; i += NR) {
-          const to = own + j * step + (i << 2);
-          const panel = packedA + ((width * p + i * depth) << 2);
-          tile<Rounding>(to, step, from, bStride, panel, PANEL, depth, 0, to, height);
-        }
-      }
-      j += height;
-    }
-    for (let j: usize = 0; j < count; j += 4)
-      packQuad(c + at + (j << 2), own + j * step, step, rows, cStride);
-    if (active) geluRows<Rounding>(active + at, c + at, cStride, rows, count << 2, form);
-  }
-  barrier();
-}
-
-/** `count` columns of the residual and the bias, as rows of `width`. */
-function startColumns(
-  to: usize,
-  residual: usize,
-  bias: usize,
-  stride: usize,
-  count: usize,
-  width: usize,
-  rows: usize,
-): void {
-  if (residual) pack(to, residual, stride, count, width, rows, true);
-  else memory.fill(to, 0, (count * width) << 2);
-  if (!bias) return;
-  for (let j: usize = 0; j < count; j++) {
-    const b = v128.load32_splat(bias + (j << 2));
-    for (const stop = to + (width << 2); to < stop; to += 16)
-      v128.store(to, f32x4.add(b, v128.load(to)));
-  }
 }
 
 /** C (+)= A · packed B by this rank alone, for the small products inside attention. */

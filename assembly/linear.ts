@@ -8,7 +8,8 @@
  *   form: of GELU, as in `activation.ts`
  *   scratch: the packed operand, `packedBytes`, then `RANK_SCRATCH` for each rank
  */
-import { FEW_ROWS, multiplyFew, multiplyInPlace, multiplyTogether } from "./gemm";
+import { multiplyFew } from "./few-rows";
+import { FEW_ROWS, multiplyInPlace, multiplyTogether } from "./gemm";
 import { packedBytes, packTogether } from "./pack";
 import { Fused } from "./simd";
 import { barrier, begin, end } from "./team";
