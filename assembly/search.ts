@@ -75,24 +75,45 @@ export function innerProductsInt8(
   barrier();
 
   const scale = largest / QUERY_LIMIT;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const vector = codes + row * cols;
-    let s0 = i32x4.splat(0);
-    let s1 = s0;
-    let s2 = s0;
-    let s3 = s0;
+  const last = end(rows);
+  let row = begin(rows);
+  // Two rows share what is loaded of the query, as loads are the limit.
+  for (; row + 2 <= last; row += 2) {
+    let a0 = i32x4.splat(0);
+    let a1 = a0;
+    let b0 = a0;
+    let b1 = a0;
+    let a = codes + row * cols;
+    let b = a + cols;
     let j: usize = 0;
-    for (; j + 64 <= cols; j += 64) {
-      const v = vector + j;
+    for (; j + 32 <= cols; j += 32, a += 32, b += 32) {
       const q = scratch + (j << 1);
-      s0 = addProducts(s0, v, q);
-      s1 = addProducts(s1, v + 16, q + 32);
-      s2 = addProducts(s2, v + 32, q + 64);
-      s3 = addProducts(s3, v + 48, q + 96);
+      let k = v128.load(q);
+      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.load8x8_s(a), k));
+      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.load8x8_s(b), k));
+      k = v128.load(q, 16);
+      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.load8x8_s(a, 8), k));
+      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v128.load8x8_s(b, 8), k));
+      k = v128.load(q, 32);
+      a0 = i32x4.add(a0, i32x4.dot_i16x8_s(v128.load8x8_s(a, 16), k));
+      b0 = i32x4.add(b0, i32x4.dot_i16x8_s(v128.load8x8_s(b, 16), k));
+      k = v128.load(q, 48);
+      a1 = i32x4.add(a1, i32x4.dot_i16x8_s(v128.load8x8_s(a, 24), k));
+      b1 = i32x4.add(b1, i32x4.dot_i16x8_s(v128.load8x8_s(b, 24), k));
     }
-    for (; j < cols; j += 16) s0 = addProducts(s0, vector + j, scratch + (j << 1));
-    const sum = <f32>sumInts(i32x4.add(i32x4.add(s0, s1), i32x4.add(s2, s3)));
-    store<f32>(scores + (row << 2), load<f32>(scales + (row << 2)) * scale * sum);
+    if (j < cols) {
+      a0 = addProducts(a0, a, scratch + (j << 1));
+      b0 = addProducts(b0, b, scratch + (j << 1));
+    }
+    const at = row << 2;
+    store<f32>(scores + at, load<f32>(scales + at) * scale * sumInts(i32x4.add(a0, a1)));
+    store<f32>(scores + at, load<f32>(scales + at, 4) * scale * sumInts(i32x4.add(b0, b1)), 4);
+  }
+  if (row < last) {
+    let sum = i32x4.splat(0);
+    for (let j: usize = 0; j < cols; j += 16)
+      sum = addProducts(sum, codes + row * cols + j, scratch + (j << 1));
+    store<f32>(scores + (row << 2), load<f32>(scales + (row << 2)) * scale * sumInts(sum));
   }
   barrier();
 }
@@ -161,11 +182,7 @@ export function selectScores(found: usize, scores: usize, rows: usize, least: f3
 }
 
 /** Sum of the four lanes of integers, which need not fit 32 bits. */
-function sumInts(a: v128): i64 {
-  return (
-    <i64>i32x4.extract_lane(a, 0) +
-    <i64>i32x4.extract_lane(a, 1) +
-    <i64>i32x4.extract_lane(a, 2) +
-    <i64>i32x4.extract_lane(a, 3)
-  );
+function sumInts(a: v128): f32 {
+  const pairs = i64x2.add(i64x2.extend_low_i32x4_s(a), i64x2.extend_high_i32x4_s(a));
+  return <f32>(i64x2.extract_lane(pairs, 0) + i64x2.extract_lane(pairs, 1));
 }
