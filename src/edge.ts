@@ -1,8 +1,9 @@
 /** The API where there are no folders: Workers, browsers, Deno. */
-import { parseJson } from "./files/json.ts";
+import { type JsonLimits, parseJson, VOCABULARY } from "./files/json.ts";
 import { parseSafetensors } from "./files/safetensors.ts";
 import { parseConfig } from "./model/config.ts";
-import { allocateEncoders, SentenceEncoder } from "./model/sentence-encoder.ts";
+import { allocateEncoders } from "./model/load-encoders.ts";
+import { SentenceEncoder } from "./model/sentence-encoder.ts";
 import { configure, type ModelOptions, SentenceModel } from "./simcse.ts";
 import { Tokenizer } from "./tokenizer/tokenizer.ts";
 
@@ -31,7 +32,7 @@ export class SimCSE extends SentenceModel {
   ): Promise<SimCSE> {
     return Promise.resolve().then(() => {
       const config = configure(parseConfig(readJson(files, "config.json"), "config.json"), options);
-      const tokenizer = new Tokenizer(readJson(files, "tokenizer.json"));
+      const tokenizer = new Tokenizer(readJson(files, "tokenizer.json", VOCABULARY));
       const { tensors } = parseSafetensors(files["model.safetensors"], "model.safetensors");
       const memory = allocateEncoders(kernels, config, tensors, "model.safetensors");
       return new SimCSE(new SentenceEncoder(kernels, config, memory), tokenizer, kernels);
@@ -39,6 +40,6 @@ export class SimCSE extends SentenceModel {
   }
 }
 
-function readJson(files: ModelFiles, name: keyof ModelFiles): object {
-  return parseJson(files[name], name, "a file of a model") as object;
+function readJson(files: ModelFiles, name: keyof ModelFiles, limits?: JsonLimits): object {
+  return parseJson(files[name], name, "a file of a model", limits) as object;
 }

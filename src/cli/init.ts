@@ -1,6 +1,7 @@
 import type { Command } from "commander";
 import { Option } from "commander";
 import { UsageError } from "../errors.ts";
+import { VOCABULARY } from "../files/json.ts";
 import { toFloat32 } from "../files/safetensors.ts";
 import {
   type ModelConfig,
@@ -45,7 +46,7 @@ export interface InitOptions {
 
 /** Writes a model folder with random weights: of a BERT, or of a static model if a corpus is to weigh its tokens. */
 export async function init(options: InitOptions): Promise<void> {
-  const tokenizerJson = await readJson(options.tokenizer, "a tokenizer.json");
+  const tokenizerJson = await readJson(options.tokenizer, "a tokenizer.json", VOCABULARY);
   await (options.static ? initStatic(options, tokenizerJson) : initEncoder(options, tokenizerJson));
 }
 

@@ -3,7 +3,7 @@
  * a JSON header of dtype, shape and byte range by tensor, then the data without holes.
  */
 import { FormatError } from "../errors.ts";
-import { duplicateKey } from "./json.ts";
+import { checkValues, duplicateKey, keysOf, SETTINGS } from "./json.ts";
 
 const ELEMENT_BYTES = {
   F64: 8,
@@ -16,7 +16,6 @@ const ELEMENT_BYTES = {
   U8: 1,
   BOOL: 1,
 } as const;
-const MAX_HEADER = 100_000_000; // the limit of the reference implementation
 const ALIGNMENT = 64; // of the data within a file we write: a cache line
 
 export type SafetensorsDtype = keyof typeof ELEMENT_BYTES;
@@ -44,10 +43,10 @@ export interface SafetensorsSpan extends Omit<SafetensorsTensor, "data"> {
 }
 
 /**
- * Reads a file as strictly as the reference implementation does. The data of the tensors are views of `bytes`.
+ * Reads a file at least as strictly as the reference implementation does. The data of the tensors are views of `bytes`.
  *
- * Refused are: a file shorter than 8 bytes; a header that is too long, past the end, no JSON, no object, or has a key
- * twice; metadata that are no strings; a tensor whose dtype is unknown, whose shape is no list of sizes or too large,
+ * Refused are: a file shorter than 8 bytes; a header that is too long, of too many values, past the end, no JSON, no object,
+ * or has a key twice; metadata that are no strings; a tensor whose dtype is unknown, whose shape is no list of sizes or too large,
  * whose byte range is none, past the end, or of another size than its shape; ranges that overlap or leave bytes out.
  * @throws FormatError naming the file, the tensor and its numbers
  */
@@ -73,9 +72,9 @@ export function headerEnd(bytes: Uint8Array, length: number, name: string): numb
     );
   }
   const claimed = new DataView(bytes.buffer, bytes.byteOffset).getBigUint64(0, true);
-  if (claimed > MAX_HEADER) {
+  if (claimed > SETTINGS.bytes) {
     throw new FormatError(
-      `${name}: the header claims ${claimed} bytes, above the limit of ${MAX_HEADER}; is it safetensors?`,
+      `${name}: the header claims ${claimed} bytes, above the limit of ${SETTINGS.bytes}; is it safetensors?`,
     );
   }
   if (8 + Number(claimed) > length) {
@@ -101,7 +100,8 @@ export function parseSpans(
   const dataStart = bytes.length;
   const dataLength = length - dataStart;
 
-  const header = parseHeader(bytes.subarray(8), fail);
+  const { keys } = checkValues(bytes.subarray(8), SETTINGS.values, name, "a header");
+  const header = parseHeader(bytes.subarray(8), keys, fail);
   const metadata = Object.create(null) as Record<string, string>;
   const found: [key: string, span: SafetensorsSpan][] = [];
   for (const [key, value] of Object.entries(header)) {
@@ -300,7 +300,12 @@ function halfToNumber(bits: number): number {
   return sign * (1024 + mantissa) * 2 ** (exponent - 25);
 }
 
-function parseHeader(bytes: Uint8Array, fail: (problem: string) => never): Record<string, unknown> {
+/** `keys` are those that the text has. */
+function parseHeader(
+  bytes: Uint8Array,
+  keys: number,
+  fail: (problem: string) => never,
+): Record<string, unknown> {
   if (bytes[0] !== 0x7b) return fail(`the header must be a JSON object and begin with "{"`);
   let json: string;
   let header: unknown;
@@ -310,9 +315,8 @@ function parseHeader(bytes: Uint8Array, fail: (problem: string) => never): Recor
   } catch (error) {
     return fail(`the header is no JSON: ${(error as Error).message}`);
   }
-  const twice = duplicateKey(json);
-  if (twice !== undefined) return fail(`${twice}: the header has this key twice`);
-  return header as Record<string, unknown>;
+  if (keysOf(header) === keys) return header as Record<string, unknown>;
+  return fail(`${duplicateKey(json)}: the header has this key twice`);
 }
 
 /** A value of the header for an error: short, whatever the file holds. */

@@ -3,7 +3,7 @@
  * f32 and for quantised weights, on any binary. Activations are reused from layer to layer.
  */
 import { type Arena, type Tensor, view } from "../runtime/arena.ts";
-import type { InferenceKernels } from "../runtime/kernels.ts";
+import type { InferenceKernels, Pointer } from "../runtime/kernels.ts";
 import {
   attentionForwardScratch,
   linearQuantizedScratch,
@@ -98,12 +98,12 @@ function isPacked({ outputs }: Linear): boolean {
   return outputs % 8 === 0;
 }
 
-/** Packs the f32 weights of a model where they lie, once for all products; `scratch` is that of a forward pass. */
+/** Packs the f32 weights of a model where they lie, once for all products; `scratch` is as large as that of a forward pass. */
 export function packWeights(
   k: InferenceKernels,
   buffer: ArrayBufferLike,
   model: InferenceModel,
-  scratch: Tensor,
+  scratch: Pointer,
 ): void {
   const layers = "layers" in model.tokens ? model.tokens.layers : [];
   const linears = [
@@ -117,12 +117,9 @@ export function packWeights(
   ];
   for (const l of linears) {
     if (l.dtype !== "f32" || !isPacked(l)) continue;
-    k.packLinear(scratch.ptr, l.weight.ptr, l.inputs, l.outputs);
-    new Uint8Array(buffer).copyWithin(
-      l.weight.ptr,
-      scratch.ptr,
-      scratch.ptr + 4 * l.inputs * l.outputs,
-    );
+    k.packLinear(scratch, l.weight.ptr, l.inputs, l.outputs);
+    const end = scratch + 4 * l.inputs * l.outputs;
+    new Uint8Array(buffer).copyWithin(l.weight.ptr, scratch, end);
   }
 }
 

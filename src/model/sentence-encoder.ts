@@ -1,12 +1,10 @@
-import type { SafetensorsTensor } from "../files/safetensors.ts";
 import { Arena, size } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
-import type { InferenceKernels } from "../runtime/kernels.ts";
+import type { InferenceKernels, Pointer } from "../runtime/kernels.ts";
 import { type Batch, type BatchLimits, planBatch, writeBatch } from "./batch.ts";
 import { type ModelConfig, sizesOf } from "./config.ts";
 import { encode, type InferenceBuffers, packWeights, planInferenceBuffers } from "./inference.ts";
 import { type InferenceModel, planInference } from "./inference-weights.ts";
-import { loadWeights } from "./weights.ts";
 
 /** Tokens of a batch: enough to keep the products busy, few enough for their activations to stay near the caches. */
 export const BATCH_TOKENS = 1024;
@@ -35,40 +33,22 @@ export function planEncoders(config: ModelConfig, ranks: number): EncoderPlan {
   return { arena, limits, model, ranks: Array.from({ length: ranks }, plan) };
 }
 
-/**
- * A memory of exactly the size that `ranks` encoders need, with the weights in it; it is shared between threads if `shared`,
- * which only the node binary can use. `module` packs the weights; `file` names them in errors.
- * @throws FormatError naming a tensor that is absent or has another shape
- */
-export function allocateEncoders(
-  module: WebAssembly.Module,
-  config: ModelConfig,
-  tensors: ReadonlyMap<string, SafetensorsTensor>,
-  file: string,
-  { ranks = 1, shared = false }: { ranks?: number; shared?: boolean } = {},
-): WebAssembly.Memory {
-  const plan = planEncoders(config, ranks);
-  const memory = memoryOf(plan, shared);
-  loadWeights(memory.buffer, plan.model.named, tensors, file);
-  packEncoders(module, memory, plan);
-  return memory;
-}
-
 /** A memory of exactly the size of a plan. */
 export function memoryOf({ arena }: EncoderPlan, shared: boolean): WebAssembly.Memory {
   const { pages } = arena;
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared });
 }
 
-/** Packs the weights of a memory, once they are all there. */
+/** Packs the weights of the layers and modules, once they are all there, by way of a place as large as a rank's scratch. */
 export function packEncoders(
   module: WebAssembly.Module,
   memory: WebAssembly.Memory,
   { model, ranks }: EncoderPlan,
+  scratch: Pointer = ranks[0]!.buffers.scratch.ptr,
 ): void {
   const kernels = instantiate<InferenceKernels>(module, memory);
   kernels.join(0, 1);
-  packWeights(kernels, memory.buffer, model, ranks[0]!.buffers.scratch);
+  packWeights(kernels, memory.buffer, model, scratch);
 }
 
 /**

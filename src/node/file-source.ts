@@ -1,8 +1,9 @@
 import type { Hash } from "node:crypto";
+import type { Stats } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { FormatError } from "../errors.ts";
 import type { Part, Source } from "../files/source.ts";
-import { unreadable } from "./files.ts";
+import { noFile, unreadable } from "./files.ts";
 
 /** A file that is read part by part, straight to where its bytes are wanted. */
 export class FileSource implements Source {
@@ -22,16 +23,17 @@ export class FileSource implements Source {
    */
   static async open(path: string, what: string): Promise<FileSource> {
     let handle: FileHandle | undefined;
+    let stats: Stats;
     try {
       handle = await open(path);
-      const stats = await handle.stat();
+      stats = await handle.stat();
       if (stats.isFile()) return new FileSource(path, stats.size, handle);
     } catch (error) {
       await handle?.close();
       throw unreadable(error, path, what);
     }
     await handle.close();
-    throw unreadable(undefined, path, what);
+    throw noFile(stats, path, what);
   }
 
   async read(target: Uint8Array, offset: number): Promise<void> {

@@ -1,7 +1,9 @@
 /** Files that are whole or not there: a process may be killed, and a disk may fill up, at any byte. */
+import type { Stats } from "node:fs";
 import { open, readdir, readFile, rename, rm, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import { FileError } from "../errors.ts";
+import { FileError, FormatError } from "../errors.ts";
+import { checkBytes } from "../files/json.ts";
 
 const TEMPORARY = /\.tmp-(\d+)-[0-9a-f]{8}$/;
 
@@ -59,18 +61,28 @@ export async function sweepTemporary(
 }
 
 /**
- * Reads a file; `what` says what it should hold, as in "the weights of a model".
- * @throws FileError naming the path and `what` if there is no such file
+ * Reads a file; `what` says what it should hold, as in "the weights of a model". One of more than `most` bytes is not read.
+ * @throws FileError naming the path and `what` if there is no such file; FormatError if it has too many bytes
  */
-export async function readFileOr(path: string, what: string): Promise<Buffer<ArrayBuffer>> {
+export async function readFileOr(
+  path: string,
+  what: string,
+  most: number = Infinity,
+): Promise<Buffer<ArrayBuffer>> {
   try {
+    if (most === Infinity) return await readFile(path);
+    const stats = await stat(path);
+    // A device says that it has no bytes, and gives them without end.
+    if (!stats.isFile()) throw noFile(stats, path, what);
+    checkBytes(stats.size, most, path, what);
     return await readFile(path);
   } catch (error) {
+    if (error instanceof FormatError || error instanceof FileError) throw error;
     throw unreadable(error, path, what);
   }
 }
 
-/** The error of a file that could not be read; without an `error`, because it is none. */
+/** The error of a file that could not be read; without an `error`, because it is a folder. */
 export function unreadable(error: unknown, path: string, what: string): FileError {
   const problem =
     code(error) === "ENOENT"
@@ -79,6 +91,11 @@ export function unreadable(error: unknown, path: string, what: string): FileErro
         ? "is a folder"
         : `cannot be read (${(error as Error).message})`;
   return new FileError(`${path} ${problem}; expected ${what}`, { cause: error });
+}
+
+/** The error of a path that is a folder or a device, as its `stats` say. */
+export function noFile(stats: Stats, path: string, what: string): FileError {
+  return unreadable(stats.isDirectory() ? undefined : new Error("it is no file"), path, what);
 }
 
 /** Eight random digits for a name. Not of node:crypto, which costs a program 4 MB that else may never need it. */

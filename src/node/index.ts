@@ -1,7 +1,6 @@
-/** The API in Node: model folders, threads and files. */
+/** The API in Node: model folders, threads and files. What a program may never need is loaded when it does. */
 import { availableParallelism } from "node:os";
 import { type Dtype, DTYPES } from "../model/config.ts";
-import { quantizeModel } from "../quantize/quantize.ts";
 import { FlatIndex, type NewItem } from "../search/flat-index.ts";
 import { TextIndex } from "../search/text-index.ts";
 import { type BuildOptions, configure, type ModelOptions, SentenceModel } from "../simcse.ts";
@@ -11,7 +10,6 @@ import { FileSource } from "./file-source.ts";
 import { writeFileAtomic } from "./files.ts";
 import { type ModelFolder, readModelFolder } from "./model-folder.ts";
 import { EncoderPool } from "./pool.ts";
-import { readLines } from "./text-files.ts";
 
 export * from "../index.ts";
 export { type ModelFolder, readModelFolder, writeModelFolder } from "./model-folder.ts";
@@ -71,6 +69,7 @@ export class SimCSE extends SentenceModel {
     options: BuildOptions = {},
   ): Promise<TextIndex> {
     if (typeof textsOrFile !== "string") return super.buildIndex(textsOrFile, options);
+    const { readLines } = await import("./text-files.ts");
     const texts: string[] = [];
     for await (const line of readLines(textsOrFile)) texts.push(line);
     return super.buildIndex(texts, options);
@@ -98,6 +97,7 @@ async function convertTo(
         `or leave dtype out`,
     );
   }
+  const { quantizeModel } = await import("../quantize/quantize.ts");
   const node = await compileKernels("node");
   const quantized = quantizeModel(node, config, tensors, weightsFile, dtype);
   return { config: quantized.config, tensors: new Map(quantized.tensors) };

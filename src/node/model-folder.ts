@@ -6,9 +6,8 @@ import { mkdir, rm } from "node:fs/promises";
 import { basename, dirname, join, resolve } from "node:path";
 import { FormatError } from "../errors.ts";
 import { sha256Hex } from "../files/checksum.ts";
-import { parseJson } from "../files/json.ts";
+import { type JsonLimits, parseJson, SETTINGS, VOCABULARY } from "../files/json.ts";
 import { serializeSafetensors, type SafetensorsTensor } from "../files/safetensors.ts";
-import { parseTorch } from "../files/torch.ts";
 import { expectObject, type ModelConfig, parseConfig, serializeConfig } from "../model/config.ts";
 import {
   type FolderFile,
@@ -16,7 +15,8 @@ import {
   type Recipe,
   sentenceTransformersFiles,
 } from "../model/sentence-transformers.ts";
-import { allocateEncoders, SentenceEncoder } from "../model/sentence-encoder.ts";
+import { allocateEncoders } from "../model/load-encoders.ts";
+import { SentenceEncoder } from "../model/sentence-encoder.ts";
 import { promptOf } from "../model/prompts.ts";
 import { staticTensors, TABLE_ALONE } from "../model/weights.ts";
 import { Tokenizer } from "../tokenizer/tokenizer.ts";
@@ -29,7 +29,6 @@ import {
 import { compileKernels } from "./binaries.ts";
 import { exists, readFileOr, writeFileAtomic } from "./files.ts";
 import { FileSource, sha256OfSource } from "./file-source.ts";
-import { findModel } from "./hub.ts";
 import { openSafetensors } from "./tensor-file.ts";
 
 export interface ModelFolder {
@@ -41,9 +40,18 @@ export interface ModelFolder {
   readonly weightsFile: string;
 }
 
-/** Reads a JSON file. */
-export async function readJson(path: string, what: string): Promise<object> {
-  return parseJson(await readFileOr(path, what), path, what) as object;
+/** Reads a JSON file within limits, by default those of settings. */
+export async function readJson(
+  path: string,
+  what: string,
+  limits: JsonLimits = SETTINGS,
+): Promise<object> {
+  return parseJson(await readFileOr(path, what, limits.bytes), path, what, limits) as object;
+}
+
+/** Reads a text file of a vocabulary. */
+async function readVocabulary(path: string, what: string): Promise<string> {
+  return new TextDecoder().decode(await readFileOr(path, what, VOCABULARY.bytes));
 }
 
 /**
@@ -51,7 +59,7 @@ export async function readJson(path: string, what: string): Promise<object> {
  * @throws FormatError naming the file, and what about it is not supported; HubError for what a hub does not give
  */
 export async function readModelFolder(model: string): Promise<ModelFolder> {
-  const path = await findModel(model);
+  const path = (await exists(model)) ? model : await (await import("./hub.ts")).findModel(model);
   await checkSums(path);
   const at = (...names: string[]): string => join(path, ...names);
   const optional = async (name: string): Promise<object | undefined> =>
@@ -156,18 +164,16 @@ async function readTokenizer(
   const merges = join(folder, "merges.txt");
   if (!(await exists(file)) && (await exists(bytePairs)) && (await exists(merges))) {
     return tokenizerFromMerges(
-      await readJson(bytePairs, "a vocabulary"),
-      new TextDecoder().decode(await readFileOr(merges, "the merges of a vocabulary")),
+      await readJson(bytePairs, "a vocabulary", VOCABULARY),
+      await readVocabulary(merges, "the merges of a vocabulary"),
       config,
       bytePairs,
     );
   }
-  if ((await exists(file)) || !(await exists(vocab))) return readJson(file, "a tokenizer");
-  return tokenizerFromVocab(
-    new TextDecoder().decode(await readFileOr(vocab, "a vocabulary")),
-    config,
-    vocab,
-  );
+  if ((await exists(file)) || !(await exists(vocab))) {
+    return readJson(file, "a tokenizer", VOCABULARY);
+  }
+  return tokenizerFromVocab(await readVocabulary(vocab, "a vocabulary"), config, vocab);
 }
 
 /** The tensors of a folder, whole or in shards, as safetensors before PyTorch's own format. */
@@ -178,7 +184,7 @@ async function readWeights(
   for (const name of ["model.safetensors", "pytorch_model.bin"]) {
     const read = async (file: string): Promise<Map<string, SafetensorsTensor>> =>
       name.endsWith(".bin")
-        ? parseTorch(await readFileOr(file, what), file)
+        ? (await import("../files/torch.ts")).parseTorch(await readFileOr(file, what), file)
         : (await openSafetensors(file, what)).tensors;
     const file = join(folder, name);
     if (await exists(file)) return { tensors: await read(file), file };

@@ -6,8 +6,8 @@
 import { Worker } from "node:worker_threads";
 import type { SafetensorsTensor } from "../files/safetensors.ts";
 import { type ModelConfig, sizesOf } from "../model/config.ts";
-import { memoryOf, packEncoders, planEncoders } from "../model/sentence-encoder.ts";
-import { loadWeights } from "../model/weights.ts";
+import { fillEncoders } from "../model/load-encoders.ts";
+import { memoryOf, planEncoders } from "../model/sentence-encoder.ts";
 import type { Encoder, TokenIds } from "../simcse.ts";
 import { compileKernels } from "./binaries.ts";
 
@@ -88,8 +88,7 @@ export class EncoderPool implements Encoder {
     const pool = new EncoderPool(config, workers);
     try {
       // While the threads start: none reads weights before it has a batch.
-      loadWeights(memory.buffer, plan.model.named, tensors, file);
-      packEncoders(module, memory, plan);
+      fillEncoders(module, memory, plan, tensors, file);
     } catch (error) {
       await pool.close();
       throw error;

@@ -6,17 +6,12 @@ import { once } from "node:events";
 import { Worker } from "node:worker_threads";
 import { instantiate } from "../runtime/instantiate.ts";
 import type { Kernels } from "../runtime/kernels.ts";
-import {
-  planTraining,
-  readLoss,
-  type StepHeader,
-  type StepLoss,
-  type StepOptions,
-  type TrainingPlan,
-  trainStep,
-} from "../train/step.ts";
+import type { StepHeader, StepLoss, StepOptions, TrainingPlan } from "../train/step.ts";
 import type { TrainingTeam } from "../train/trainer.ts";
 import { compileKernels } from "./binaries.ts";
+
+/** Loaded with the first team: a program that only encodes has no use for it. */
+type Training = typeof import("../train/step.ts");
 
 /** What a rank needs to begin. */
 export interface RankData {
@@ -64,12 +59,14 @@ export class Team implements TrainingTeam {
   readonly plan: TrainingPlan;
   readonly buffer: ArrayBufferLike;
   readonly #options: StepOptions;
+  readonly #training: Training;
   readonly #kernels: Kernels;
   readonly #workers: Worker[];
   #failure: Error | undefined;
 
   private constructor(
     options: StepOptions,
+    training: Training,
     plan: TrainingPlan,
     kernels: Kernels,
     memory: WebAssembly.Memory,
@@ -78,6 +75,7 @@ export class Team implements TrainingTeam {
     this.plan = plan;
     this.buffer = memory.buffer;
     this.#options = options;
+    this.#training = training;
     this.#kernels = kernels;
     this.#workers = workers;
     for (const worker of workers) worker.on("error", (error) => (this.#failure = error as Error));
@@ -85,7 +83,8 @@ export class Team implements TrainingTeam {
 
   /** Plans, allocates and starts `size` ranks; weights and moments are zero. */
   static async start(options: StepOptions, size: number): Promise<Team> {
-    const plan = planTraining(options, size);
+    const training = await import("../train/step.ts");
+    const plan = training.planTraining(options, size);
     const { pages } = plan.arena;
     const memory = new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
     const module = await compileKernels("node");
@@ -98,14 +97,14 @@ export class Team implements TrainingTeam {
       return new Worker(entry, { workerData });
     });
     await Promise.all(workers.map((worker) => once(worker, "online")));
-    return new Team(options, plan, kernels, memory, workers);
+    return new Team(options, training, plan, kernels, memory, workers);
   }
 
   async step(header: StepHeader): Promise<StepLoss> {
     try {
       writeHeader(this.buffer, header);
       this.#kernels.barrier();
-      trainStep(this.#kernels, this.buffer, this.plan, this.#options, header);
+      this.#training.trainStep(this.#kernels, this.buffer, this.plan, this.#options, header);
     } catch (cause) {
       poison(this.buffer);
       await Promise.all(this.#workers.map((worker) => worker.terminate()));
@@ -113,7 +112,7 @@ export class Team implements TrainingTeam {
     }
     // Signals and worker errors arrive only when this thread lets the event loop turn.
     await new Promise((resolve) => setImmediate(resolve));
-    return readLoss(this.buffer, this.plan);
+    return this.#training.readLoss(this.buffer, this.plan);
   }
 
   async settle(step: number): Promise<void> {

@@ -4,6 +4,7 @@
  */
 import { FormatError } from "../errors.ts";
 import { sha256Hex } from "../files/checksum.ts";
+import { checkBytes, checkValues } from "../files/json.ts";
 import {
   headerEnd,
   parseSpans,
@@ -24,6 +25,11 @@ import {
 const FORMAT = "simcse-edge index 1";
 /** The order in which the checksum takes the tensors, of which a file has some. */
 const TENSORS = ["vectors", "codes", "scales", "items"] as const;
+
+/** Most bytes of the items as JSON: V8's strings have at most 2^29 characters. */
+const MOST_ITEMS_BYTES = 500_000_000;
+/** Most values of an item, on average: its id and text, and what its metadata has. */
+const MOST_VALUES = 64;
 
 /** SHA-256 of bytes that come in chunks. */
 export interface Hash {
@@ -95,6 +101,7 @@ export async function openIndexFile(source: Source, file: string): Promise<Index
       sums[name] = await bytes.sha256();
     }
     const { begin, end } = spans.get("items") ?? refuseItems(file);
+    checkBytes(end - begin, MOST_ITEMS_BYTES, file, "items");
     const json = await readBytes(source, begin, end);
     sums["items"] = await sha256Hex(json);
     const sum = await checksum(sums, precision, dimension);
@@ -106,6 +113,7 @@ export async function openIndexFile(source: Source, file: string): Promise<Index
     if (alien !== undefined) {
       throw new FormatError(`${alien}: expected numbers, found NaN or Infinity in ${file}`);
     }
+    checkValues(json, MOST_VALUES * count + 1, file, "items");
     const items = parseItems(json, file);
     if (items.length === count) return items;
     throw new FormatError(`${file}: expected ${count} items, one a row, found ${items.length}`);
@@ -117,13 +125,18 @@ type ChunkedTensor = Omit<SafetensorsTensor, "data"> & {
   readonly chunks: () => Iterable<Uint8Array>;
 };
 
-/** The chunks of a file. */
+/**
+ * The chunks of a file.
+ * @throws FormatError for items that could not be read again
+ */
 export async function* writeIndexFile(
   rows: Rows,
   items: readonly Item[],
   newHash: NewHash,
 ): AsyncGenerator<Uint8Array> {
   const json = new TextEncoder().encode(JSON.stringify(items));
+  checkBytes(json.length, MOST_ITEMS_BYTES, "the index", "items");
+  checkValues(json, MOST_VALUES * items.length + 1, "the index", "items");
   const stored = Object.entries(rows.stored(items.length));
   const tensors: (readonly [string, ChunkedTensor])[] = [
     ...stored.map(([name, part]) => [name, { ...part, chunks: () => rows.chunks(part) }] as const),

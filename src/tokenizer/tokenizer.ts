@@ -28,6 +28,7 @@ interface Inner {
   get_added_tokens_decoder(): Map<number, { special: boolean }>;
   token_to_id(token: string): number | undefined;
   get_vocab(): Map<string, number>;
+  readonly model: { readonly vocab: readonly string[] };
 }
 
 /** What a `tokenizer.json` may leave out and @huggingface/tokenizers demands. */
@@ -66,17 +67,19 @@ export class Tokenizer {
   constructor(json: object, config: object = {}) {
     checkVocabulary(json);
     checkPatterns(json);
+    const model: Record<string, unknown> = { ...(json as { model: object }).model };
     try {
-      this.#inner = new HuggingFaceTokenizer({ ...DEFAULTS, ...json }, config);
+      this.#inner = new HuggingFaceTokenizer({ ...DEFAULTS, ...json, model }, config);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new FormatError(`tokenizer.json: @huggingface/tokenizers cannot use it: ${reason}`, {
         cause: error,
       });
     }
-    let size = 0;
-    for (const id of this.#inner.get_vocab().values()) size = Math.max(size, id + 1);
-    this.vocabSize = size;
+    // It keeps what it was made of; of its vocabulary it has made maps.
+    delete model["vocab"];
+    delete model["merges"];
+    this.vocabSize = this.#inner.model.vocab.length;
     const frame = this.#tried();
     this.#framed = frame.length > 0 || !isTemplate(json);
     this.padId = this.#special("[PAD]", "<pad>");
@@ -183,10 +186,14 @@ function isTemplate(json: object): boolean {
   return processor?.type === "TemplateProcessing";
 }
 
+/** More ids than any vocabulary has: a list of so many is still no burden. */
+const MOST_IDS = 2 ** 24;
+
 /** An id that is no row of a table would only be noticed by a kernel. */
 function checkVocabulary(json: unknown): void {
   const object = typeof json === "object" && json !== null ? json : {};
   const model = "model" in object ? object.model : undefined;
+  const added: unknown = "added_tokens" in object ? object.added_tokens : undefined;
   const vocab = typeof model === "object" && model !== null && "vocab" in model && model.vocab;
   if (typeof vocab !== "object" || vocab === null) {
     const keys = Object.keys(object).slice(0, 8).join(", ");
@@ -195,15 +202,17 @@ function checkVocabulary(json: unknown): void {
         `save the tokenizer with the "tokenizers" library (fast, not vocab.txt)`,
     );
   }
-  if (Array.isArray(vocab)) return;
-  const token = Object.keys(vocab).find((key) => {
-    const id: unknown = (vocab as Record<string, unknown>)[key];
-    return !Number.isInteger(id) || (id as number) < 0;
-  });
-  if (token !== undefined) {
-    const id = String((vocab as Record<string, unknown>)[token]);
+  const check = (id: unknown, token: unknown, where: string): void => {
+    if (Number.isInteger(id) && (id as number) >= 0 && (id as number) < MOST_IDS) return;
     throw new FormatError(
-      `tokenizer.json: expected a whole number as the id of "${token}" in model.vocab, found ${id}`,
+      `tokenizer.json: expected a whole number below ${MOST_IDS} as the id of ${JSON.stringify(token)} in ${where}, ` +
+        `found ${JSON.stringify(id)}`,
     );
+  };
+  for (const token of Array.isArray(added) ? (added as readonly unknown[]) : []) {
+    const { id, content } = (token ?? {}) as { id?: unknown; content?: unknown };
+    check(id, content, "added_tokens");
   }
+  if (Array.isArray(vocab)) return;
+  for (const token in vocab) check((vocab as Record<string, unknown>)[token], token, "model.vocab");
 }

@@ -153,6 +153,19 @@ describe("readFileOr", () => {
     expect((await readFileOr(join(folder, "model"), "a model")).toString()).toBe("text");
   });
 
+  it("does not read what has more bytes than it may have, nor a device", async () => {
+    await writeFile(join(folder, "big"), "12345");
+    expect((await readFileOr(join(folder, "big"), "a model", 5)).toString()).toBe("12345");
+    await expect(readFileOr(join(folder, "big"), "a model", 4)).rejects.toThrow(
+      `${join(folder, "big")}: expected a model of at most 4 bytes, found 5; is it another file?`,
+    );
+    if (existsSync("/dev/zero")) {
+      await expect(readFileOr("/dev/zero", "a model", 4)).rejects.toThrow(
+        "/dev/zero cannot be read (it is no file); expected a model",
+      );
+    }
+  });
+
   it("says which file is absent, or is a folder, and what was expected of it", async () => {
     const path = join(folder, "model");
     await expect(readFileOr(path, "the weights of a model")).rejects.toThrow(

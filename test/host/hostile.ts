@@ -3,6 +3,7 @@
  * files given; random places come of a seed.
  */
 import { deflateRawSync, gzipSync } from "node:zlib";
+import type { JsonLimits } from "../../src/files/json.ts";
 import { serializeSafetensors, type SafetensorsTensor } from "../../src/files/safetensors.ts";
 
 export interface Hostile {
@@ -242,6 +243,44 @@ export function* hostileJson(json: object, seed: number): Generator<Hostile> {
     bytes: Uint8Array.of(0x7b, 0x22, 0xff, 0x22, 0x3a, 0x31, 0x7d),
   };
   yield { what: "UTF-16", bytes: new Uint8Array(Buffer.from(whole, "utf16le")) };
+}
+
+/** Tokenizers with an id that is none, or so large that a list of ids would have no end. */
+export function* hostileIds(tokenizer: object): Generator<Hostile> {
+  const { model, added_tokens: added } = tokenizer as {
+    model: { vocab: object };
+    added_tokens: readonly object[];
+  };
+  for (const id of [-1, 0.5, "1", null, {}, 2 ** 24, 2 ** 32 - 2, HUGE]) {
+    const vocab = { ...model.vocab, extra: id };
+    const spelled = { ...tokenizer, model: { ...model, vocab } };
+    yield { what: `the id ${JSON.stringify(id)}`, bytes: text(JSON.stringify(spelled)) };
+    const special = { ...tokenizer, added_tokens: [...added, { ...added[0], id }] };
+    yield { what: `an added id ${JSON.stringify(id)}`, bytes: text(JSON.stringify(special)) };
+  }
+}
+
+/** JSON past a limit: one byte too long, and of few bytes that are much memory. */
+export function* muchJson({ bytes }: JsonLimits): Generator<Hostile> {
+  yield { what: `${bytes + 1} bytes`, bytes: Buffer.alloc(bytes + 1, " ") };
+  for (const part of PARTS) {
+    yield { what: `as many bytes of ${part} as allowed`, bytes: text(jsonOf(part, bytes)) };
+  }
+}
+
+/** safetensors whose header is much memory. */
+export function* hostileHeaders({ bytes }: JsonLimits): Generator<Hostile> {
+  for (const part of PARTS) {
+    const header = withHeader(jsonOf(part, bytes), new Uint8Array(0));
+    yield { what: `a header of as many bytes of ${part} as allowed`, bytes: header };
+  }
+}
+
+const PARTS = ["[],", "{},", '"",', "0,", '{"":0},'];
+
+/** JSON of so many bytes at most that is one thing over and over. */
+function jsonOf(part: string, bytes: number): string {
+  return `{"a":[${part.repeat(Math.floor((bytes - 9) / part.length))}0]}`;
 }
 
 /** Configurations with one size that is none. */

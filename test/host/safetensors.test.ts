@@ -101,14 +101,14 @@ describe("parseSafetensors", () => {
       "m: expected at least 8 bytes of safetensors, found 7; is the file cut off?",
     ],
     [
-      "a header above 100 MB",
-      latin1("\x01\xe1\xf5\x05\0\0\0\0{}"),
-      "m: the header claims 100000001 bytes, above the limit of 100000000; is it safetensors?",
+      "a header above 4 MiB",
+      latin1("\x01\0\x40\0\0\0\0\0{}"),
+      "m: the header claims 4194305 bytes, above the limit of 4194304; is it safetensors?",
     ],
     [
       "a header length of 2^64 - 1",
       latin1("\xff\xff\xff\xff\xff\xff\xff\xff{}"),
-      "m: the header claims 18446744073709551615 bytes, above the limit of 100000000; is it safetensors?",
+      "m: the header claims 18446744073709551615 bytes, above the limit of 4194304; is it safetensors?",
     ],
     [
       "a header past the end",

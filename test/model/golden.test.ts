@@ -7,7 +7,8 @@ import {
   parseConfig,
   QUANTIZED_DTYPES,
 } from "../../src/model/config.ts";
-import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
+import { allocateEncoders } from "../../src/model/load-encoders.ts";
+import { SentenceEncoder } from "../../src/model/sentence-encoder.ts";
 import { quantizeModel } from "../../src/quantize/quantize.ts";
 import { compiled, INFERENCE_TARGETS } from "../kernels/harness.ts";
 import { type Mode, pooling } from "../oracle/pooling.ts";

@@ -12,7 +12,8 @@ import {
 } from "../../src/model/config.ts";
 import { encoderForward, planActivations, poolForward } from "../../src/model/encoder.ts";
 import { type ParameterSet, planParameters } from "../../src/model/parameters.ts";
-import { allocateEncoders, SentenceEncoder } from "../../src/model/sentence-encoder.ts";
+import { allocateEncoders } from "../../src/model/load-encoders.ts";
+import { SentenceEncoder } from "../../src/model/sentence-encoder.ts";
 import { storeWeights } from "../../src/model/weights.ts";
 import { Arena, size, type Tensor } from "../../src/runtime/arena.ts";
 import {
