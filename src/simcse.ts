@@ -10,6 +10,7 @@ import {
   truncate,
   type VectorTypes,
 } from "./quantize/embeddings.ts";
+import { turn } from "./runtime/turn.ts";
 import { FlatIndex, type NewItem } from "./search/flat-index.ts";
 import type { IndexPrecision } from "./search/rows.ts";
 import { type AddOptions, TextIndex } from "./search/text-index.ts";
@@ -328,7 +329,7 @@ export class SentenceModel {
         done += batch.length;
         onProgress?.({ done, total: texts.length });
         // An encoder on this thread keeps it busy: between batches clicks are answered, and signals heard.
-        if (result === rows && batches.length > 0) await new Promise((turn) => setTimeout(turn));
+        if (result === rows && batches.length > 0) await turn();
       }
     };
     try {

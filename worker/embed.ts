@@ -1,6 +1,7 @@
 /** Texts of requests to token ids, and those to vectors that are safe to send. */
 import * as v from "valibot";
 import { promptOf, type PromptOptions } from "../src/model/prompts.ts";
+import { turn } from "../src/runtime/turn.ts";
 import type { EncodeOptions, SentenceModel, TokenIds } from "../src/simcse.ts";
 import type { Api } from "./app.ts";
 import { ApiError } from "./errors.ts";
@@ -110,7 +111,7 @@ export async function tokenize(
     texts.push(ids);
     characters += input.length;
     if (characters > TURN_CHARACTERS) {
-      await new Promise((turn) => setTimeout(turn));
+      await turn();
       signal.throwIfAborted();
       characters = 0;
     }

@@ -1,4 +1,5 @@
 /** How much a request, and all requests at a time, may ask for. */
+import { turn } from "../src/runtime/turn.ts";
 import { ApiError } from "./errors.ts";
 import type { ReadVariable } from "./variables.ts";
 
@@ -83,11 +84,15 @@ export class Load {
     this.#limits = limits;
   }
 
-  /** Runs one more request, or refuses it. */
+  /**
+   * Runs one more request, or refuses it. First those that have come meanwhile are let in and counted: a runtime keeps them back,
+   * however many, while one is worked on.
+   */
   async admit<T>(work: () => Promise<T>): Promise<T> {
     if (this.requests >= this.#limits.concurrent) throw overloaded();
     this.requests++;
     try {
+      await turn();
       return await work();
     } finally {
       this.requests--;

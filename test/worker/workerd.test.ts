@@ -49,6 +49,27 @@ it("requests that arrive together are answered as if alone", async () => {
   expect(answers.map(([vector]) => Float32Array.from(vector!))).toEqual(expected);
 });
 
+it("more requests at a time than allowed are refused, and told when to try again", async () => {
+  const variables = { PUBLIC: "true", MAX_CONCURRENT: "4" };
+  const small = await startWorker(project.directory, { variables });
+  try {
+    const body = JSON.stringify({ input: SENTENCES });
+    const headers = { "content-type": "application/json" };
+    const ask = () => fetch(`${small.url}/v1/embeddings`, { method: "POST", headers, body });
+    const answers = await Promise.all(Array.from({ length: 64 }, ask));
+    const refused = answers.filter(({ status }) => status === 429);
+    expect(answers.filter(({ status }) => status === 200).length).toBeGreaterThanOrEqual(4);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const answer of refused) {
+      expect(answer.headers.get("retry-after")).toBe("1");
+      expect(await answer.json()).toMatchObject({ error: { code: "overloaded" } });
+    }
+    expect((await ask()).status).toBe(200);
+  } finally {
+    await small.close();
+  }
+});
+
 it("hostile requests get no 5xx, and good ones between them the same answer", async () => {
   const statuses = await fuzz(worker.url, 500, 7);
   expect(statuses.get(200)).toBeGreaterThan(500 / 8);
@@ -84,7 +105,15 @@ it.each([
 });
 
 it("the page is public, and the model and the sentences' files are not", async () => {
-  for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
+  for (const path of [
+    "/",
+    "/search.js",
+    "/api.js",
+    "/style.css",
+    "/icon.svg",
+    "/tab.js",
+    "/edge.wasm",
+  ]) {
     const response = await fetch(`${worker.url}${path}`);
     expect([path, response.status]).toEqual([path, 200]);
     expect(response.headers.get("content-security-policy")).toContain("default-src 'none'");
