@@ -3,6 +3,7 @@ import { defineConfig, type ViteUserConfig } from "vitest/config";
 const config: ViteUserConfig = defineConfig({
   test: {
     include: ["test/**/*.test.ts"],
+    setupFiles: ["test/worker/setup.ts"],
     testTimeout: 60_000,
     hookTimeout: 60_000,
     // Kernel suites are bound by the processor; more workers than cores only make their barriers sleep.

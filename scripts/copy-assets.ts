@@ -4,4 +4,5 @@ import { cpSync } from "node:fs";
 for (const target of ["node", "edge", "portable"]) {
   cpSync(`build/${target}.wasm`, `dist/build/${target}.wasm`);
 }
+cpSync("build/tab.js", "dist/build/tab.js");
 cpSync("worker/public", "dist/worker/public", { recursive: true });

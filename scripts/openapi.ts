@@ -77,6 +77,7 @@ const schemas = {
     dimension: Whole,
     prompts: v.array(v.string()),
     sentences: Whole,
+    model_files: v.boolean(),
   }),
   SearchRequest: searchRequest(DEFAULT_LIMITS),
   SearchResults: v.strictObject({
@@ -113,13 +114,15 @@ interface Route {
   readonly method: "get" | "post" | "delete";
   readonly path: string;
   readonly summary: string;
-  /** Bodies of answers by status: `text` is no JSON, and `none` is empty. */
-  readonly answers: Readonly<Record<number, Name | "text" | "none">>;
+  /** Bodies of answers by status: `text` and `bytes` are no JSON, and `none` is empty. */
+  readonly answers: Readonly<Record<number, Name | "text" | "bytes" | "none">>;
   readonly request?: Name;
   readonly query?: readonly string[];
   readonly errors: "OpenAiError" | "TeiError";
   /** Statuses of errors that are not those of every route with or without a body. */
   readonly statuses?: readonly number[];
+  /** Answers whether or not the model can be loaded. */
+  readonly alone?: boolean;
 }
 
 // prettier-ignore
@@ -131,13 +134,14 @@ const ROUTES: readonly Route[] = [
   { method: "post", path: "/similarity", summary: "Cosines of sentences with one", request: "SimilarityRequest", answers: { 200: "Cosines" }, errors: "TeiError" },
   { method: "post", path: "/tokenize", summary: "Token ids and the pieces of text they stand for", request: "TokenizeRequest", answers: { 200: "Pieces" }, errors: "TeiError" },
   { method: "get", path: "/info", summary: "The model and the limits", answers: { 200: "Info" }, errors: "TeiError" },
-  { method: "get", path: "/metrics", summary: "Counters in Prometheus' text format", answers: { 200: "text" }, errors: "TeiError" },
+  { method: "get", path: "/metrics", summary: "Counters in Prometheus' text format", answers: { 200: "text" }, errors: "TeiError", alone: true },
   { method: "post", path: "/search", summary: "The documents, or sentences, nearest to a query", request: "SearchRequest", answers: { 200: "SearchResults" }, errors: "OpenAiError", statuses: [404, 502] },
   { method: "post", path: "/documents", summary: "Writes documents; one replaces that of the same id. 202: visible soon", request: "DocumentsRequest", answers: { 200: "Written", 202: "Written" }, errors: "OpenAiError", statuses: [404, 502] },
-  { method: "get", path: "/documents", summary: "Documents in the order of their ids", query: ["after", "limit"], answers: { 200: "Documents" }, errors: "OpenAiError", statuses: [400, 404, 502] },
+  { method: "get", path: "/documents", summary: "Documents in the order of their ids", query: ["after", "limit"], answers: { 200: "Documents" }, errors: "OpenAiError", statuses: [400, 404] },
   { method: "delete", path: "/documents", summary: "Removes documents. 202: gone soon", request: "RemoveRequest", answers: { 202: "Removal", 204: "none" }, errors: "OpenAiError", statuses: [404, 502] },
   { method: "get", path: "/documents/{id}", summary: "A document", answers: { 200: "Document" }, errors: "OpenAiError", statuses: [404, 502] },
   { method: "delete", path: "/documents/{id}", summary: "Removes a document. 202: gone soon", answers: { 202: "Removal", 204: "none" }, errors: "OpenAiError", statuses: [404, 502] },
+  { method: "get", path: "/model/{file}", summary: "A file of the model, where it is shared: manifest.json, or one that it names", answers: { 200: "bytes" }, errors: "OpenAiError", statuses: [404], alone: true },
 ];
 
 /** What fields of requests mean. */
@@ -161,6 +165,7 @@ const FIELDS: Readonly<Record<string, string>> = {
   threshold: "The least cosine of a result.",
   filter: "Conditions on metadata, in Vectorize's dialect.",
   id: "At most 64 bytes of UTF-8.",
+  file: "manifest.json, or a file that it names.",
   text: "A text.",
   metadata: "An object, which filters may ask for.",
   ids: "Of documents; one that is not there is nothing to remove.",
@@ -173,14 +178,16 @@ const MEANINGS: Readonly<Record<number, string>> = {
   401: "no key of this server",
   404: "no such thing here",
   408: "the body did not arrive in time",
-  413: "the body is too long",
+  413: "the body is too long; or the store of documents is full, with the code store_full",
   415: "the body is not application/json",
   422: "a field is not what it should be",
-  429: "too many requests",
+  429: "too many requests, of this client or at a time",
   500: "an error of the server",
-  502: "the store of documents failed",
-  503: "the model cannot be loaded; try again",
+  502: "Vectorize, where the documents are, answered with an error",
+  503: "the model cannot be loaded, or the documents cannot be reached; try again",
 };
+/** On routes of text-embeddings-inference a 400 says one thing, and a 422 all others. */
+const EMPTY = "an input is empty";
 const RETRY = { "retry-after": { description: "seconds", schema: { type: "integer" } } };
 
 type Json = ReturnType<typeof toJsonSchema>;
@@ -222,8 +229,9 @@ function refOf(name: Name): { $ref: string } {
   return { $ref: `#/components/schemas/${name}` };
 }
 
-function content(name: Name | "text" | "none"): object {
+function content(name: Name | "text" | "bytes" | "none"): object {
   if (name === "none") return {};
+  if (name === "bytes") return { content: { "application/octet-stream": {} } };
   if (name === "text") return { content: { "text/plain": { schema: { type: "string" } } } };
   return { content: { "application/json": { schema: refOf(name) } } };
 }
@@ -231,12 +239,15 @@ function content(name: Name | "text" | "none"): object {
 /** A status of a route that is an error, in the dialect of the route. */
 function errorOf(errors: Route["errors"], status: number): [name: string, response: object] {
   const headers = [429, 503].includes(status) && { headers: RETRY };
-  return [`${errors}${status}`, { description: MEANINGS[status], ...headers, ...content(errors) }];
+  const meaning = errors === "TeiError" && status === 400 ? EMPTY : MEANINGS[status];
+  return [`${errors}${status}`, { description: meaning, ...headers, ...content(errors) }];
 }
 
-function statusesOf({ request, errors, statuses = [] }: Route): number[] {
+function statusesOf({ request, errors, statuses = [], alone = false }: Route): number[] {
   const ofBody = errors === "TeiError" ? [400, 408, 413, 415, 422] : [400, 408, 413, 415];
-  return [...(request ? ofBody : []), 401, 429, 500, 503, ...statuses].toSorted((a, b) => a - b);
+  const ofModel = alone ? [] : [503];
+  const all = [...(request ? ofBody : []), 401, 429, 500, ...ofModel, ...statuses];
+  return all.toSorted((a, b) => a - b);
 }
 
 function operation(route: Route): object {
@@ -292,7 +303,8 @@ export function openApi(): object {
     info: {
       title: "simcse-edge",
       version: VERSION,
-      description: "Sentence embeddings and search. Numbers of limits are the defaults.",
+      description:
+        "Sentence embeddings and search. Numbers of limits are the defaults. A path that is none of these is a 404, another method a 405. `simcse serve` answers 421 to names of other computers.",
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "/" }],

@@ -14,6 +14,7 @@ import type { DocumentStore } from "./documents/store.ts";
 import { ApiError, inDialect, teiType } from "./errors.ts";
 import { type Limits, Load, spend } from "./limits.ts";
 import { Metrics } from "./metrics.ts";
+import { addModelFiles } from "./model-files.ts";
 import { addOpenAi } from "./openai.ts";
 import { addSearch } from "./search.ts";
 import type { Service } from "./service.ts";
@@ -23,8 +24,18 @@ import type { FetchAsset } from "./weights.ts";
 
 const LOAD_RETRY_SECONDS = 10;
 
-/** Public files, by the path they are asked for: the page, and the description of the routes. */
-const PAGE = ["/", "/search.js", "/style.css", "/icon.svg", "/openapi.json"];
+/** Public files, by the path they are asked for: the page, the app in its tab, and the description of the routes. */
+const PAGE = [
+  "/",
+  "/search.js",
+  "/api.js",
+  "/style.css",
+  "/icon.svg",
+  "/tab.js",
+  "/edge.wasm",
+  "/portable.wasm",
+  "/openapi.json",
+];
 
 export type App = Hono<ClientVariables>;
 
@@ -37,12 +48,14 @@ export interface Api {
   readonly metrics: Metrics;
   /** Where clients keep documents, which are then what is searched. */
   readonly documents: DocumentStore | undefined;
+  /** The files of the model, for clients that compute vectors themselves. */
+  readonly modelFiles: FetchAsset | undefined;
 }
 
 /**
- * The app over a model that is loaded when a request first needs it. `fetchPage` answers the paths of the search page;
- * without it there is none. `documents` keeps what clients
- * write; without it they cannot. Anybody may ask for the health and, unless the server is closed, for the page, which shows
+ * The app over a model that is loaded when a request first needs it. `fetchFile` answers the paths of the search page, and
+ * of a model that is shared those of its files; without it there is neither. `documents` keeps what clients write; without it
+ * they cannot. Anybody may ask for the health and, unless the server is closed, for the page, which shows
  * nothing by itself; all else is for whom `settings.access` allows.
  *
  * | route                          |                                                              |
@@ -53,12 +66,13 @@ export interface Api {
  * | `GET /info`, `/metrics`        |                                                              |
  * | `POST /search`                 | `worker/search.ts`                                           |
  * | `POST`, `GET`, `DELETE /documents`, `/documents/…` | `worker/documents/routes.ts`             |
+ * | `GET /model/…`                 | `worker/model-files.ts`                                      |
  * | `GET /health`                  | 200 once the model is loaded, 503 while it cannot be         |
  */
 export function createApp(
   loadService: () => Promise<Service>,
-  { access, limits, corsOrigins, rateLimit }: Settings,
-  fetchPage?: FetchAsset,
+  { access, limits, corsOrigins, rateLimit, shareModel }: Settings,
+  fetchFile?: FetchAsset,
   documents?: DocumentStore,
 ): App {
   const app: App = new Hono<ClientVariables>();
@@ -96,12 +110,14 @@ export function createApp(
 
   const load = new Load(limits);
   const metrics = new Metrics();
-  const api: Api = { service: sharedLoad(loadService), limits, load, metrics, documents };
+  const modelFiles = shareModel ? fetchFile : undefined;
+  const service = sharedLoad(loadService);
+  const api: Api = { service, limits, load, metrics, documents, modelFiles };
   app.get("/health", async (c) => {
     await api.service();
     return c.json({ status: "ok" });
   });
-  if (fetchPage && access.kind !== "closed") addPage(app, fetchPage);
+  if (fetchFile && access.kind !== "closed") addPage(app, fetchFile);
 
   app.use(async (c, next) => {
     const start = performance.now();
@@ -120,13 +136,14 @@ export function createApp(
   addTei(app, api);
   addSearch(app, api);
   addDocuments(app, api);
+  addModelFiles(app, api);
   return app;
 }
 
 const SECURE_HEADERS: Parameters<typeof secureHeaders>[0] = {
   contentSecurityPolicy: {
     defaultSrc: ["'none'"],
-    scriptSrc: ["'self'"],
+    scriptSrc: ["'self'", "'wasm-unsafe-eval'"],
     styleSrc: ["'self'"],
     imgSrc: ["'self'"],
     connectSrc: ["'self'"],
@@ -137,10 +154,10 @@ const SECURE_HEADERS: Parameters<typeof secureHeaders>[0] = {
   xFrameOptions: "DENY",
 };
 
-function addPage(app: App, fetchPage: FetchAsset): void {
+function addPage(app: App, fetchFile: FetchAsset): void {
   for (const path of PAGE) {
     app.get(path, async (c) => {
-      const file = await fetchPage(path);
+      const file = await fetchFile(path);
       return file.ok ? new Response(file.body, file) : c.notFound();
     });
   }

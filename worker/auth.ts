@@ -5,7 +5,7 @@
 import type { MiddlewareHandler } from "hono";
 import { sha256Hex } from "../src/files/checksum.ts";
 import { ApiError } from "./errors.ts";
-import { listOf, type ReadVariable } from "./variables.ts";
+import { entriesOf, type ReadVariable } from "./variables.ts";
 
 /** Everybody, whoever has one of some keys, or nobody with the reason that they are told. */
 export type Access =
@@ -25,7 +25,7 @@ const HASH = /^[0-9a-f]{64}$/;
  * none, nobody gets in.
  */
 export function accessOf(read: ReadVariable): Access {
-  const hashes = listOf(read("API_KEY_HASHES"));
+  const hashes = entriesOf(read("API_KEY_HASHES"));
   const broken = hashes.findIndex((hash) => !HASH.test(hash));
   if (broken >= 0) {
     const entry = `entry ${broken + 1} of API_KEY_HASHES is no SHA-256 in hex`;

@@ -80,18 +80,21 @@ export function addOpenAi(app: App, api: Api): void {
 
   app.get("/v1/models", async (c) => {
     const { name } = await api.service();
-    const data = [{ id: name, object: "model", created: 0, owned_by: "simcse-edge" }];
-    return c.json({ object: "list", data });
+    return c.json({ object: "list", data: [described(name)] });
   });
 
   app.get("/v1/models/:model{.+}", async (c) => {
     const { name } = await api.service();
     const asked = c.req.param("model");
-    if (asked === name)
-      return c.json({ id: name, object: "model", created: 0, owned_by: "simcse-edge" });
+    if (asked === name) return c.json(described(name));
     const message = `model: "${asked}" is not served here; use "${name}"`;
     throw new ApiError(404, message, { param: "model", code: "model_not_found" });
   });
+}
+
+/** A model in OpenAI's list; nobody has asked when it was made. */
+function described(id: string): object {
+  return { id, object: "model", created: 0, owned_by: "simcse-edge" };
 }
 
 function written(vectors: readonly Float32Array[], encoding: Encoding): (string | number[])[] {

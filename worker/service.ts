@@ -1,19 +1,13 @@
 /** What the routes of `app.ts` work with, and how it comes out of a set of files. */
 import { FormatError } from "../src/errors.ts";
+import { parseJson, VOCABULARY } from "../src/files/json.ts";
 import { parseConfig } from "../src/model/config.ts";
 import { imageTarget } from "../src/model/image.ts";
 import { packEncoders, planEncoders, SentenceEncoder } from "../src/model/sentence-encoder.ts";
 import { FlatIndex } from "../src/search/flat-index.ts";
 import { SentenceModel } from "../src/simcse.ts";
 import { Tokenizer } from "../src/tokenizer/tokenizer.ts";
-import {
-  type FetchAsset,
-  MANIFEST,
-  parseJson,
-  readManifest,
-  readStored,
-  streamStored,
-} from "./weights.ts";
+import { type FetchAsset, MANIFEST, readManifest, readStored, streamStored } from "./weights.ts";
 
 export interface Service {
   /** What clients call the model. */
@@ -46,7 +40,8 @@ export function serviceLoader(
     spare = memory;
     const target = imageTarget(memory, plan.model.named, files.weights, MANIFEST);
 
-    const tokenizer = parseJson(await readStored(fetchAsset, files.tokenizer), "the tokenizer");
+    const bytes = await readStored(fetchAsset, files.tokenizer);
+    const tokenizer = parseJson(bytes, MANIFEST, "a tokenizer", VOCABULARY) as object;
     const encoder = new SentenceEncoder(module, config, memory);
     const model = new SentenceModel(encoder, new Tokenizer(tokenizer), module);
     const index = files.index && (await readStored(fetchAsset, files.index));

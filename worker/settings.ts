@@ -1,13 +1,15 @@
 /** What a server is told by its environment: a Worker's variables and bindings, or the command line. */
 import { type Access, accessOf } from "./auth.ts";
 import { DEFAULT_LIMITS, type Limits, limitsOf, type RateLimit } from "./limits.ts";
-import { listOf, type ReadVariable } from "./variables.ts";
+import { entriesOf, type ReadVariable } from "./variables.ts";
 
 export interface Settings {
   readonly access: Access;
   readonly limits: Limits;
   /** Origins whose pages may read the answers, such as `https://example.com`. */
   readonly corsOrigins: readonly string[];
+  /** Whether clients may have the files of the model, to compute vectors themselves. */
+  readonly shareModel: boolean;
   /** Absent: any rate. */
   readonly rateLimit?: RateLimit;
 }
@@ -28,6 +30,7 @@ export function settingsOf(env: Readonly<Record<string, unknown>>): Settings {
       access: accessOf(read),
       limits: limitsOf(read),
       corsOrigins: originsOf(read("CORS_ORIGINS")),
+      shareModel: read("SHARE_MODEL") === "true",
       ...(limiter && { rateLimit: async (key) => (await limiter.limit({ key })).success }),
     };
   } catch (error) {
@@ -36,12 +39,12 @@ export function settingsOf(env: Readonly<Record<string, unknown>>): Settings {
       kind: "closed",
       reason: `this server is misconfigured: ${error.message}`,
     } as const;
-    return { access, limits: DEFAULT_LIMITS, corsOrigins: [] };
+    return { access, limits: DEFAULT_LIMITS, corsOrigins: [], shareModel: false };
   }
 }
 
 function originsOf(list: string | undefined): string[] {
-  const origins = listOf(list);
+  const origins = entriesOf(list);
   for (const origin of origins) {
     if (URL.canParse(origin) && new URL(origin).origin === origin) continue;
     throw new RangeError(

@@ -29,7 +29,7 @@ export function pageOf(source: FetchAsset): FetchAsset {
     const name = path === "/" ? "/index.html" : path;
     const response = await source(name);
     const headers = new Headers(response.headers);
-    headers.set("content-type", TYPES[name.split(".").at(-1)!]!);
+    headers.set("content-type", TYPES[name.split(".").at(-1)!] ?? "application/octet-stream");
     return new Response(response.body, { status: response.status, headers });
   };
 }
@@ -40,4 +40,5 @@ const TYPES: Readonly<Record<string, string>> = {
   css: "text/css; charset=utf-8",
   svg: "image/svg+xml",
   json: "application/json",
+  wasm: "application/wasm",
 };

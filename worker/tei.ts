@@ -152,6 +152,7 @@ export function addTei(app: App, api: Api): void {
       dimension: model.dimension,
       prompts: Object.keys(prompts),
       sentences: index?.size ?? 0,
+      model_files: api.modelFiles !== undefined,
     });
   });
 

@@ -2,6 +2,6 @@
 export type ReadVariable = (name: string) => string | undefined;
 
 /** What stands between spaces or commas. */
-export function listOf(text = ""): string[] {
+export function entriesOf(text = ""): string[] {
   return text.split(/[\s,]+/).filter((entry) => entry !== "");
 }

@@ -5,6 +5,7 @@
  */
 import * as v from "valibot";
 import { FormatError } from "../src/errors.ts";
+import { parseJson } from "../src/files/json.ts";
 import type { ImageTensor } from "../src/model/image.ts";
 
 /** Answers a path such as `/model/manifest.json`; a file that is not there is a 404. */
@@ -14,8 +15,6 @@ export const MANIFEST = "/model/manifest.json";
 export const MANIFEST_FORMAT = "simcse-edge model 1";
 /** Cloudflare takes assets up to 25 MiB. */
 export const SHARD_BYTES: number = 24 * 2 ** 20;
-/** A manifest has a line for each tensor: BERT-large's has 100 KB. */
-const MOST_MANIFEST_BYTES = 2 ** 20;
 
 /** A part of a file; `path` is relative to the manifest. */
 export interface Shard {
@@ -79,10 +78,8 @@ const ManifestSchema: v.GenericSchema<unknown, Manifest> = v.object({
 export async function readManifest(fetchAsset: FetchAsset): Promise<Manifest> {
   const response = await open(fetchAsset, MANIFEST);
   const bytes = new Uint8Array(await response.arrayBuffer());
-  if (bytes.length > MOST_MANIFEST_BYTES) {
-    throw new FormatError(`${MANIFEST}: ${bytes.length} bytes, above ${MOST_MANIFEST_BYTES}`);
-  }
-  const { issues, output } = v.safeParse(ManifestSchema, parseJson(bytes, MANIFEST));
+  const json = parseJson(bytes, MANIFEST, "the manifest of a model");
+  const { issues, output } = v.safeParse(ManifestSchema, json);
   if (!issues) return output;
   const [issue] = issues;
   const path = v.getDotPath(issue) ?? "";
@@ -193,13 +190,4 @@ async function open(fetchAsset: FetchAsset, path: string): Promise<Response> {
   await response.body?.cancel();
   if (response.status === 404) throw new Error(`${path}: absent; deploy the model again`);
   throw new Error(`${path}: cannot be read, status ${response.status}`);
-}
-
-/** @throws FormatError for bytes that are no JSON object */
-export function parseJson(bytes: Uint8Array, path: string): object {
-  try {
-    return JSON.parse(new TextDecoder().decode(bytes)) as object;
-  } catch (cause) {
-    throw new FormatError(`${path}: not JSON`, { cause });
-  }
 }

@@ -33,10 +33,15 @@ export function createWorker(source: FetchAsset = defaultSource()): WorkerHandle
       return service;
     },
     settingsOf(env),
-    env.ASSETS && fromAssets(env.ASSETS),
+    env.ASSETS && withModel(fromAssets(env.ASSETS), source),
     boundDocuments(),
   );
   return { fetch: (request) => app.fetch(request) };
+}
+
+/** The page's files, and those of the model, which may be elsewhere. */
+function withModel(page: FetchAsset, model: FetchAsset): FetchAsset {
+  return (path) => (path.startsWith("/model/") ? model(path) : page(path));
 }
 
 function defaultSource(): FetchAsset {

@@ -30,6 +30,7 @@ interface ProjectOptions {
   readonly weights: Store;
   readonly bucket?: string;
   readonly documents?: Documents;
+  readonly shareModel?: boolean;
 }
 interface DeployOptions extends ProjectOptions {
   readonly dryRun?: boolean;
@@ -53,7 +54,7 @@ async function readForWorker(path: string): Promise<ModelFolder> {
 }
 
 async function writeProject(options: ProjectOptions): Promise<WorkerProject> {
-  const { model, name, weights: store, bucket, documents } = options;
+  const { model, name, weights: store, bucket, documents, shareModel = false } = options;
   if (bucket !== undefined && store !== "r2") {
     throw new UsageError(`--bucket ${bucket}: only --weights r2 has a bucket`);
   }
@@ -66,6 +67,7 @@ async function writeProject(options: ProjectOptions): Promise<WorkerProject> {
     model: await readForWorker(model),
     name,
     store,
+    shareModel,
     ...(bucket !== undefined && { bucket }),
     ...(documents !== undefined && { documents }),
     ...(options.index !== undefined && { index: await readFileOr(options.index, "an index") }),
@@ -131,7 +133,7 @@ async function openWorker(
   directory: string,
   port: number,
 ): Promise<{ readonly url: string } & AsyncDisposable> {
-  const variables = { PUBLIC: "true" };
+  const variables = { PUBLIC: "true", SHARE_MODEL: "true" };
   const worker = await startWorker(directory, { ...(port > 0 && { port }), variables });
   return { url: worker.url, [Symbol.asyncDispose]: () => worker.close() };
 }
@@ -153,7 +155,8 @@ function projectOptions(command: Command): Command {
         .choices(STORES)
         .default("assets"),
     )
-    .option("--bucket <name>", "the R2 bucket (default: the name of the Worker)");
+    .option("--bucket <name>", "the R2 bucket (default: the name of the Worker)")
+    .option("--share-model", "clients may have the model's files, to run it in the page's tab");
 }
 
 export function addDeploy(program: Command): void {

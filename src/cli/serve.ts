@@ -1,5 +1,4 @@
 import { once } from "node:events";
-import { readFile } from "node:fs/promises";
 import type { AddressInfo } from "node:net";
 import { createAdaptorServer } from "@hono/node-server";
 import { type Command, Option } from "commander";
@@ -12,6 +11,7 @@ import { UsageError } from "../errors.ts";
 import { compileKernels } from "../node/binaries.ts";
 import { SimCSE } from "../node/index.ts";
 import { hashOf, makeKey } from "../node/keys.ts";
+import { readPageFile } from "../node/page.ts";
 import { DEFAULT_THREADS, wholeNumber } from "./options.ts";
 import { note } from "./terminal.ts";
 
@@ -27,8 +27,7 @@ interface ServeOptions {
   readonly apiKey?: string;
 }
 
-const PAGE = new URL("../../worker/public/", import.meta.url);
-const fetchPage = pageOf(async (path) => new Response(await readFile(new URL(`.${path}`, PAGE))));
+const fetchPage = pageOf(async (path) => new Response(await readPageFile(path.slice(1))));
 
 /** Names of this computer that no other computer can have. */
 const LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"];

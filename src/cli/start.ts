@@ -82,7 +82,7 @@ export async function start(options: StartOptions): Promise<void> {
     });
   }
   const worker = await startWorker(project, {
-    variables: { PUBLIC: "true" },
+    variables: { PUBLIC: "true", SHARE_MODEL: "true" },
     ...(options.port !== undefined && { port: options.port }),
   });
   try {

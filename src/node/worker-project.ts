@@ -14,6 +14,7 @@ import {
 } from "../../worker/weights.ts";
 import { exists, writeFileAtomic } from "./files.ts";
 import type { ModelFolder } from "./model-folder.ts";
+import { pageFiles, readPageFile } from "./page.ts";
 
 /** Where the Worker has the weights from: its static assets, an R2 bucket, or modules of its script. */
 export const STORES = ["assets", "r2", "module"] as const;
@@ -37,6 +38,8 @@ export interface WorkerContents {
   readonly bucket?: string;
   /** Absent: it keeps none. A Vectorize index has the name of the Worker. */
   readonly documents?: Documents;
+  /** Whether clients may have the files of the model, to compute vectors themselves. */
+  readonly shareModel?: boolean;
 }
 
 /** What was written. */
@@ -62,7 +65,6 @@ const GENERATED =
 const EXTENSION = import.meta.url.slice(-3);
 const ENTRY = new URL(`../../worker/index${EXTENSION}`, import.meta.url);
 const LIBRARY = new URL(`../../worker/worker${EXTENSION}`, import.meta.url);
-const PAGE = new URL("../../worker/public/", import.meta.url);
 
 /**
  * Writes a Worker project into a folder: `wrangler.jsonc`, the page's files in `public/`, and the files of the model, which
@@ -82,8 +84,8 @@ export async function writeWorkerProject(
   await mkdir(publicFolder, { recursive: true });
   // Of a project that had its weights elsewhere.
   if (store !== "assets") await rm(join(publicFolder, "model"), { recursive: true, force: true });
-  for (const file of await readdir(PAGE)) {
-    await writeFileAtomic(join(publicFolder, file), await readFile(new URL(file, PAGE)));
+  for (const file of await pageFiles()) {
+    await writeFileAtomic(join(publicFolder, file), await readPageFile(file));
   }
 
   const { config, tensors, weightsFile, tokenizerJson } = model;
@@ -153,10 +155,15 @@ export function wranglerConfiguration(
     store,
     bucket = workerName(name),
     documents,
+    shareModel = false,
     indexBytes,
-  }: Pick<WorkerContents, "name" | "store" | "bucket" | "documents"> &
+  }: Pick<WorkerContents, "name" | "store" | "bucket" | "documents" | "shareModel"> &
     Pick<WorkerProject, "indexBytes">,
 ): object {
+  const vars = {
+    ...(documents === "durable-object" && { MAX_INDEX_BYTES: String(indexBytes) }),
+    ...(shareModel && { SHARE_MODEL: "true" }),
+  };
   return {
     name: workerName(name),
     main,
@@ -168,11 +175,11 @@ export function wranglerConfiguration(
     ...(documents === "durable-object" && {
       durable_objects: { bindings: [{ name: "DOCUMENTS", class_name: "Documents" }] },
       migrations: [{ tag: "v1", new_sqlite_classes: ["Documents"] }],
-      vars: { MAX_INDEX_BYTES: String(indexBytes) },
     }),
     ...(documents === "vectorize" && {
       vectorize: [{ binding: "VECTORIZE", index_name: workerName(name) }],
     }),
+    ...(Object.keys(vars).length > 0 && { vars }),
     ratelimits: [
       {
         name: "RATE_LIMITER",

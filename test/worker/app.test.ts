@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
+import { sha256Hex } from "../../src/files/checksum.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
 import { truncate } from "../../src/quantize/embeddings.ts";
 import { FlatIndex } from "../../src/search/flat-index.ts";
 import { type Encoder, SentenceModel } from "../../src/simcse.ts";
 import { type App, createApp } from "../../worker/app.ts";
 import { type Service, serviceLoader } from "../../worker/service.ts";
+import type { Settings } from "../../worker/settings.ts";
+import type { Manifest, Shard } from "../../worker/weights.ts";
 import {
   assetsOf,
   makeTinyProject,
@@ -375,7 +378,7 @@ describe("other routes", () => {
       expect(headers.get("access-control-allow-origin")).toBeNull();
       expect(headers.get("x-content-type-options")).toBe("nosniff");
       expect(headers.get("content-security-policy")).toContain("frame-ancestors 'none'");
-      expect(headers.get("content-security-policy")).not.toContain("unsafe");
+      expect(headers.get("content-security-policy")).not.toContain("'unsafe-");
     }
   });
 });
@@ -387,11 +390,57 @@ describe("the page", () => {
       OPEN,
       (path) => assetsOf(project.directory)(path === "/" ? "/index.html" : path),
     );
-    for (const path of ["/", "/search.js", "/style.css", "/icon.svg"]) {
+    for (const path of [
+      "/",
+      "/search.js",
+      "/api.js",
+      "/style.css",
+      "/icon.svg",
+      "/tab.js",
+      "/edge.wasm",
+    ]) {
       expect([path, (await site.request(path)).status]).toEqual([path, 200]);
     }
     for (const path of ["/model/manifest.json", "/search/index.safetensors"]) {
       expect([path, (await site.request(path)).status]).toEqual([path, 404]);
+    }
+  });
+});
+
+describe("the files of the model", () => {
+  const files = ["/model/manifest.json", "/model/absent.bin"];
+  const ask = async (settings: Partial<Settings>, paths: readonly string[]) => {
+    const site = createApp(
+      () => Promise.resolve(service),
+      { ...OPEN, ...settings },
+      assetsOf(project.directory),
+    );
+    return Promise.all(paths.map(async (path) => site.request(path)));
+  };
+
+  it("are nobody's unless the model is shared", async () => {
+    for (const response of await ask({}, files)) {
+      expect(response.status).toBe(404);
+      expect(await response.text()).toContain("does not give away its model");
+    }
+  });
+
+  it("of a shared one are as they are; those named by their contents may be kept", async () => {
+    const [manifest, absent] = await ask({ shareModel: true }, files);
+    expect(absent!.status).toBe(404);
+    expect(manifest!.headers.get("cache-control")).toBe("no-store");
+    const { weights } = (await manifest!.json()) as Manifest;
+    const [{ path, bytes, sha256 }] = weights.shards as [Shard];
+    const [shard] = await ask({ shareModel: true }, [`/model/${path}`]);
+    expect(shard!.headers.get("cache-control")).toBe("private, max-age=31536000, immutable");
+    const contents = new Uint8Array(await shard!.arrayBuffer());
+    expect([contents.length, await sha256Hex(contents)]).toEqual([bytes, sha256]);
+  });
+
+  it("are not a way to other files", async () => {
+    const paths = ["/model/..%2findex.html", "/model/%2e%2e/index.html", "/model/a/b.bin"];
+    for (const response of await ask({ shareModel: true }, paths)) {
+      expect(response.status).toBe(404);
     }
   });
 });

@@ -2,7 +2,6 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Validator } from "@seriousme/openapi-schema-validator";
-import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { openApi } from "../../scripts/openapi.ts";
 import { compileKernels } from "../../src/node/binaries.ts";
@@ -11,35 +10,9 @@ import { hashOf, makeKey } from "../../src/node/keys.ts";
 import { type App, createApp } from "../../worker/app.ts";
 import { serviceLoader } from "../../worker/service.ts";
 import { settingsOf } from "../../worker/settings.ts";
+import { checkAnswer, faults } from "./check-answer.ts";
+import { description, text } from "./description.ts";
 import { assetsOf, makeTinyProject, OPEN, SENTENCES, type TinyProject } from "./tiny-model.ts";
-
-interface Content {
-  readonly content?: Readonly<Record<string, { readonly schema: object }>>;
-}
-interface Operation {
-  readonly requestBody?: Content;
-  readonly responses: Readonly<Record<string, { readonly $ref: string } | Content>>;
-}
-interface Description {
-  readonly paths: Readonly<Record<string, Readonly<Record<string, Operation>>>>;
-  readonly components: {
-    readonly schemas: object;
-    readonly responses: Readonly<Record<string, Content>>;
-  };
-}
-
-const text = readFileSync("worker/public/openapi.json", "utf8");
-const description = JSON.parse(text) as Description;
-const ajv = new Ajv2020({ strict: true, allowUnionTypes: true });
-ajv.addVocabulary(["components"]);
-ajv.addSchema({ $id: "openapi", components: description.components }, undefined, true, false);
-
-/** Whether a value is what a schema of the description says; if not, why. */
-function faults({ $ref, ...rest }: { $ref?: string }, value: unknown): unknown {
-  expect(rest).toEqual({});
-  const valid = ajv.getSchema(`openapi${$ref}`)!;
-  return valid(value) ? null : valid.errors;
-}
 
 let project: TinyProject;
 let documents: ReturnType<typeof openDocuments>;
@@ -65,26 +38,6 @@ const send = (method: string, path: string, body: object, headers = {}): Request
     body: JSON.stringify(body),
   });
 
-/** Sends a request, holds the answer against the description, and gives its status. */
-async function check(on: App, path: string, request: Request): Promise<number> {
-  const operation = description.paths[path]![request.method.toLowerCase()]!;
-  const response = await on.fetch(request);
-  const documented = operation.responses[response.status]!;
-  expect(documented, `${path} ${response.status}`).toBeDefined();
-  const { content = {} } =
-    "$ref" in documented
-      ? description.components.responses[documented.$ref.split("/").at(-1)!]!
-      : documented;
-  const type = response.headers.get("content-type")?.split(";")[0];
-  expect(Object.keys(content)).toEqual(type === undefined ? [] : [type]);
-  const body = await response.text();
-  if (type === undefined) expect(body).toBe("");
-  if (type === "application/json") {
-    expect(faults(content[type]!.schema, JSON.parse(body))).toBeNull();
-  }
-  return response.status;
-}
-
 it("is what `npm run build` writes, and OpenAPI 3.1 by its own schema", async () => {
   expect(`${JSON.stringify(openApi(), null, 2)}\n`, "run `node scripts/openapi.ts`").toBe(text);
   const result = await new Validator().validate(JSON.parse(text) as Record<string, unknown>);
@@ -108,9 +61,9 @@ it("is served as it is, to everybody who may see the page", async () => {
 
 describe("answers are what it says", () => {
   it.each(["/v1/models", "/info", "/metrics", "/health"])("GET %s", async (path) => {
-    expect(await check(app, path, new Request(`http://here${path}`))).toBe(200);
+    expect(await checkAnswer(app, path, new Request(`http://here${path}`))).toBe(200);
     if (path !== "/health") {
-      expect(await check(closed, path, new Request(`http://here${path}`))).toBe(401);
+      expect(await checkAnswer(closed, path, new Request(`http://here${path}`))).toBe(401);
     }
   });
 
@@ -122,20 +75,20 @@ describe("answers are what it says", () => {
     ["GET", "/documents/{id}", "/documents/no/such", 404],
     ["DELETE", "/documents/{id}", "/documents/no/such", 204],
   ])("%s %s: %s", async (method, path, url, status) => {
-    expect(await check(app, path, new Request(`http://here${url}`, { method }))).toBe(status);
+    expect(await checkAnswer(app, path, new Request(`http://here${url}`, { method }))).toBe(status);
   });
 
   it("documents are, once they are written", async () => {
     const written = { documents: [{ id: "a b", text: "a cat", metadata: { kind: "pet" } }] };
-    expect(await check(app, "/documents", send("POST", "/documents", written))).toBe(200);
+    expect(await checkAnswer(app, "/documents", send("POST", "/documents", written))).toBe(200);
     for (const [path, url] of [
       ["/documents/{id}", "/documents/a%20b"],
       ["/documents", "/documents"],
     ] as const) {
-      expect(await check(app, path, new Request(`http://here${url}`))).toBe(200);
+      expect(await checkAnswer(app, path, new Request(`http://here${url}`))).toBe(200);
     }
     const search = send("POST", "/search", { query: "a cat", filter: { kind: "pet" } });
-    expect(await check(app, "/search", search)).toBe(200);
+    expect(await checkAnswer(app, "/search", search)).toBe(200);
   });
 
   const [a, b] = SENTENCES as [string, string];
@@ -218,16 +171,16 @@ describe("answers are what it says", () => {
     const post = (body: object, headers = {}): Request => send(method, path, body, headers);
     for (const body of good) {
       expect(faults(schema, JSON.parse(JSON.stringify(body)))).toBeNull();
-      expect([body, await check(app, path, post(body))]).toEqual([body, status]);
+      expect([body, await checkAnswer(app, path, post(body))]).toEqual([body, status]);
     }
     for (const body of bad) {
       expect(faults(schema, body), JSON.stringify(body)).not.toBeNull();
-      expect([400, 422]).toContain(await check(app, path, post(body)));
+      expect([400, 422]).toContain(await checkAnswer(app, path, post(body)));
     }
-    expect(await check(closed, path, post(good[0]!))).toBe(401);
+    expect(await checkAnswer(closed, path, post(good[0]!))).toBe(401);
     const type = { "content-type": "text/plain" };
-    expect(await check(app, path, post(good[0]!, type))).toBe(415);
-    expect(await check(app, path, post({ text: "a".repeat(2_000_000) }))).toBe(413);
+    expect(await checkAnswer(app, path, post(good[0]!, type))).toBe(415);
+    expect(await checkAnswer(app, path, post({ text: "a".repeat(2_000_000) }))).toBe(413);
   });
 });
 
@@ -238,6 +191,6 @@ it("takes the examples of docs/api.md, and answers them", async () => {
   );
   expect(examples.length).toBeGreaterThan(3);
   for (const [path, body] of examples) {
-    expect([path, await check(app, path, send("POST", path, body))]).toEqual([path, 200]);
+    expect([path, await checkAnswer(app, path, send("POST", path, body))]).toEqual([path, 200]);
   }
 });

@@ -55,6 +55,7 @@ const ROUTES: readonly (readonly [string, string])[] = [
   ["DELETE", "/documents"],
   ["DELETE", "/documents/a"],
   ["GET", "/info"],
+  ["GET", "/model/manifest.json"],
   ["GET", "/nowhere"],
 ];
 

@@ -196,6 +196,7 @@ it("GET /info has TEI's fields, and what the page shows", async () => {
     dimension: 64,
     prompts: ["query", "passage"],
     sentences: SENTENCES.length,
+    model_files: false,
   });
 });
 

@@ -1,4 +1,5 @@
 /** Documents: written with an id, found by what they mean. `worker/search.ts` has the search. */
+import type { Context } from "hono";
 import * as v from "valibot";
 import type { Api, App } from "../app.ts";
 import { embed, listOf, promptFor, Text, tokenize } from "../embed.ts";
@@ -115,18 +116,18 @@ export function addDocuments(app: App, api: Api): void {
 
   app.delete("/documents", async (c) => {
     const { ids } = await readJson(c, Remove, api);
-    return removed(await storeOf(api).remove(ids));
+    return removed(c, await storeOf(api).remove(ids));
   });
 
   app.delete("/documents/:id{.+}", async (c) =>
-    removed(await storeOf(api).remove([c.req.param("id")])),
+    removed(c, await storeOf(api).remove([c.req.param("id")])),
   );
 }
 
 /** The answer after a removal: there is nothing to say but the name of a change that is still to come. */
-function removed({ mutationId }: Mutation): Response {
-  if (mutationId === undefined) return new Response(null, { status: 204 });
-  return Response.json({ mutation_id: mutationId }, { status: 202 });
+function removed(c: Context, { mutationId }: Mutation): Response {
+  if (mutationId === undefined) return c.body(null, 204);
+  return c.json({ mutation_id: mutationId }, 202);
 }
 
 function storeOf({ documents }: Api): DocumentStore {

@@ -45,21 +45,21 @@ export function vectorizeDocuments(index: VectorizeIndex): DocumentStore {
     // A request has at most the 1000 documents that an upsert takes.
     put: (space, documents) => {
       const vectors = documents.map((document, i) => vectorOf(space, document, i));
-      return named(index.upsert(vectors));
+      return numbered(index.upsert(vectors));
     },
     get: async (space, id) => {
-      const [vector] = await named(index.getByIds([id]));
+      const [vector] = await numbered(index.getByIds([id]));
       return vector && documentOf(space, vector);
     },
     remove: async (ids) => {
       let last = {};
       for (let begin = 0; begin < ids.length; begin += DELETED) {
-        last = await named(index.deleteByIds(ids.slice(begin, begin + DELETED)));
+        last = await numbered(index.deleteByIds(ids.slice(begin, begin + DELETED)));
       }
       return last;
     },
     search: async (space, vector, { topK, threshold, filter }) => {
-      const { matches } = await named(
+      const { matches } = await numbered(
         index.query(Array.from(vector), {
           topK,
           namespace: space.name,
@@ -104,7 +104,7 @@ function documentOf(
 }
 
 /** An answer of Vectorize, or its error by number: its message may quote a document. */
-async function named<T>(answer: Promise<T>): Promise<T> {
+async function numbered<T>(answer: Promise<T>): Promise<T> {
   try {
     return await answer;
   } catch (error) {

@@ -1,4 +1,9 @@
-/** The search page: a query and a list, sentences and a table. Whatever a server sends is shown as text, never as markup. */
+/**
+ * The search page: a query and a list, sentences and a table; vectors come from the server, or from its app in this tab. Whatever
+ * a server sends is shown as text, never as markup.
+ */
+import { KeyError, openTab, PLACES, post, request, takeKey } from "/api.js";
+
 const form = document.querySelector("#form");
 const query = document.querySelector("#query");
 const status = document.querySelector("#status");
@@ -8,6 +13,9 @@ const sentences = document.querySelector("#sentences");
 const compareStatus = document.querySelector("#compare-status");
 const matrix = document.querySelector("#matrix");
 const info = document.querySelector("#info");
+const place = document.querySelector("#place");
+const figures = document.querySelector("#figures");
+const bits = document.querySelector("#bits");
 const keyForm = document.querySelector("#key-form");
 const keyField = document.querySelector("#key");
 
@@ -15,43 +23,7 @@ const keyField = document.querySelector("#key");
 const MOST_COMPARED = 12;
 
 /** How many times each form has been sent: an answer to what is no longer asked is dropped. */
-const turns = { search: 0, compare: 0 };
-
-/** Takes the key of `#key=KEY` out of the address, where it would stay in the history and be copied with it. */
-function takeKey() {
-  const key = new URLSearchParams(location.hash.slice(1)).get("key");
-  if (key === null) return;
-  sessionStorage.setItem("key", key.trim());
-  history.replaceState(null, "", location.pathname + location.search);
-}
-
-/** Asks for a key, and says why. */
-function unauthorized(key) {
-  keyForm.hidden = false;
-  keyField.setAttribute("aria-invalid", String(key !== ""));
-  return new Error(
-    key === ""
-      ? "This server needs an API key."
-      : "The server does not accept this API key. Check it, or ask for another.",
-  );
-}
-
-/** The body of an answer, or an error a reader can act on. */
-async function request(path, init = {}) {
-  const key = sessionStorage.getItem("key") ?? "";
-  if (/[^!-~]/.test(key)) throw unauthorized(key); // no header can carry it
-  const headers = { ...init.headers, ...(key && { authorization: `Bearer ${key}` }) };
-  let response;
-  try {
-    response = await fetch(path, { ...init, headers });
-  } catch {
-    throw new Error("The server cannot be reached. Check the connection and search again.");
-  }
-  if (response.status === 401) throw unauthorized(key);
-  const body = await response.json().catch(() => undefined);
-  if (response.ok && body) return body;
-  throw new Error(body?.error?.message ?? `The server answered with status ${response.status}.`);
-}
+const turns = { search: 0, compare: 0, place: 0 };
 
 function element(name, className, text) {
   const node = document.createElement(name);
@@ -65,15 +37,24 @@ function counted(number) {
 }
 
 /** Says something about the search, or about another form. */
-function show(message, { error = false, place = status, field = query } = {}) {
-  place.textContent = message;
-  place.classList.toggle("error", error);
-  field.setAttribute("aria-invalid", String(error));
+function show(message, { error = false, line = status, field = query } = {}) {
+  line.textContent = message;
+  line.classList.toggle("error", error);
+  field?.setAttribute("aria-invalid", String(error));
 }
 
-function post(path, body) {
-  const headers = { "content-type": "application/json" };
-  return request(path, { method: "POST", headers, body: JSON.stringify(body) });
+/** Where vectors are computed, as the reader chose. */
+function chosen() {
+  return PLACES[place.querySelector(":checked").value];
+}
+
+/** What a reader can do about an error; one of the key asks for another. */
+function reasonOf(error) {
+  if (error instanceof KeyError) {
+    keyForm.hidden = false;
+    keyField.setAttribute("aria-invalid", String(error.wrong));
+  }
+  return error.message;
 }
 
 function resultItem({ text, score }) {
@@ -99,15 +80,16 @@ async function search() {
     return;
   }
   show("Searching …");
+  const at = chosen();
   const start = performance.now();
   try {
-    const found = await post("/search", { query: text, top_k: 10 });
+    const found = await post("/search", { query: text, top_k: 10 }, at);
     if (turn !== turns.search) return;
     const milliseconds = Math.round(performance.now() - start);
-    show(`${counted(found.results.length)}, nearest first, in ${milliseconds} ms`);
+    show(`${counted(found.results.length)}, nearest first, in ${milliseconds} ms ${at.name}`);
     results.replaceChildren(...found.results.map(resultItem));
   } catch (error) {
-    if (turn === turns.search) show(error.message, { error: true });
+    if (turn === turns.search) show(reasonOf(error), { error: true });
   }
 }
 
@@ -139,14 +121,65 @@ function matrixOf(texts, vectors) {
   return table;
 }
 
-async function compare() {
-  const turn = ++turns.compare;
-  const tell = (message, error = false) =>
-    show(message, { error, place: compareStatus, field: sentences });
-  const texts = sentences.value
+function linesOf(text) {
+  return text
     .split("\n")
     .map((line) => line.trim())
     .filter(Boolean);
+}
+
+/** Vectors of texts in base64, which has all their bits, and the time that they took. */
+async function timed(texts, at) {
+  const start = performance.now();
+  const { data } = await post("/v1/embeddings", { input: texts, encoding_format: "base64" }, at);
+  const milliseconds = Math.round(performance.now() - start);
+  return { vectors: data.map(({ embedding }) => embedding), milliseconds };
+}
+
+/** Loads the model into this tab, if it is to be there, and says what that came to. */
+async function settle() {
+  const turn = ++turns.place;
+  const tell = (message, error = false) => show(message, { error, line: figures, field: null });
+  if (chosen() === PLACES.edge) return tell("");
+  tell("Loading the model into this tab …");
+  try {
+    const { bytes, milliseconds } = await openTab();
+    if (turn !== turns.place) return;
+    tell(`${(bytes / 1e6).toFixed(1)} MB of model loaded into this tab in ${milliseconds} ms`);
+  } catch (error) {
+    if (turn === turns.place) tell(reasonOf(error), true);
+  }
+}
+
+/** Holds the vectors of both places beside each other: of the sentences to compare, or of the one that stands for them. */
+async function compareBits() {
+  const turn = ++turns.place;
+  const tell = (message, error = false) => show(message, { error, line: figures, field: null });
+  const typed = linesOf(sentences.value).slice(0, MOST_COMPARED);
+  const texts = typed.length > 0 ? typed : [sentences.placeholder];
+  tell("Comparing the bits …");
+  try {
+    const { bytes } = await openTab();
+    const there = await timed(texts, PLACES.edge);
+    const here = await timed(texts, PLACES.tab);
+    if (turn !== turns.place) return;
+    const equal = there.vectors.every((vector, i) => vector === here.vectors[i]);
+    const verdict = equal ? "equal bit for bit" : "not equal";
+    tell(
+      `${counted(texts.length)}: the vectors are ${verdict}; at the edge ${there.milliseconds} ms, ` +
+        `in this tab ${here.milliseconds} ms, with ${(bytes / 1e6).toFixed(1)} MB of model`,
+      !equal,
+    );
+  } catch (error) {
+    if (turn === turns.place) tell(reasonOf(error), true);
+  }
+}
+
+async function compare() {
+  const turn = ++turns.compare;
+  const tell = (message, error = false) =>
+    show(message, { error, line: compareStatus, field: sentences });
+  const texts = linesOf(sentences.value);
   matrix.hidden = true;
   if (texts.length < 2 || texts.length > MOST_COMPARED) {
     tell(`Type 2 to ${MOST_COMPARED} sentences, one a line.`, true);
@@ -154,12 +187,13 @@ async function compare() {
     return;
   }
   tell("Comparing …");
+  const at = chosen();
   const start = performance.now();
   try {
-    const { data } = await post("/v1/embeddings", { input: texts });
+    const { data } = await post("/v1/embeddings", { input: texts }, at);
     if (turn !== turns.compare) return;
     const milliseconds = Math.round(performance.now() - start);
-    tell(`${counted(texts.length)} compared in ${milliseconds} ms`);
+    tell(`${counted(texts.length)} compared in ${milliseconds} ms ${at.name}`);
     matrix.replaceChildren(
       matrixOf(
         texts,
@@ -168,20 +202,21 @@ async function compare() {
     );
     matrix.hidden = false;
   } catch (error) {
-    if (turn === turns.compare) tell(error.message, true);
+    if (turn === turns.compare) tell(reasonOf(error), true);
   }
 }
 
 async function describe() {
   try {
-    const { model_id: model, dimension, sentences: size } = await request("/info");
+    const { model_id: model, dimension, sentences: size, model_files } = await request("/info");
+    place.hidden = !model_files;
     keyField.setAttribute("aria-invalid", "false");
     info.textContent = `${model} · ${dimension} dimensions · ${counted(size)}`;
     if (size > 0) return;
     form.hidden = true;
     show("There are no sentences to search here, only the API.");
   } catch (error) {
-    info.textContent = error.message;
+    info.textContent = reasonOf(error);
   }
 }
 
@@ -193,6 +228,8 @@ compareForm.addEventListener("submit", (event) => {
   event.preventDefault();
   void compare();
 });
+place.addEventListener("change", () => void settle());
+bits.addEventListener("click", () => void compareBits());
 keyForm.addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("key", keyField.value.trim());
