@@ -12,9 +12,10 @@ import { sentence, withModels } from "./encode.ts";
 import { type Figure, figure, type Table } from "./measure.ts";
 
 const ROUNDS = 7;
-/** Requests of a round, and of what comes before the first. */
-const TIMES = 40;
-const WARM_TIMES = 400;
+/** A round; workerd's clock counts whole milliseconds. What comes before the first round takes as long as four. */
+const ROUND_MILLISECONDS = 250;
+/** Requests that tell how many make a round. */
+const FIRST = 200;
 const ROUTE = "/v1/embeddings";
 
 /** Milliseconds of a request for the vector of one text, to the app of a project in Node and in workerd. */
@@ -41,11 +42,17 @@ export async function requestTimes(
     "Node, edge.wasm": repeat,
     "workerd, edge.wasm": (times: number) => worker.repeat(ROUTE, body, times),
   };
-  for (const run of Object.values(cases)) await run(WARM_TIMES);
-  const times = Object.keys(cases).map((): number[] => []);
+  const counts: number[] = [];
+  for (const run of Object.values(cases)) {
+    const count = Math.ceil((ROUND_MILLISECONDS * FIRST) / (await run(FIRST)));
+    await run(4 * count);
+    counts.push(count);
+  }
+  const times = counts.map((): number[] => []);
   for (let round = 0; round < ROUNDS; round++) {
-    for (const [i, run] of Object.values(cases).entries())
-      times[i]!.push((await run(TIMES)) / TIMES);
+    for (const [i, run] of Object.values(cases).entries()) {
+      times[i]!.push((await run(counts[i]!)) / counts[i]!);
+    }
   }
   return Object.keys(cases).map((name, i) => figure(name, times[i]!));
 }
