@@ -55,7 +55,8 @@ export interface RunState {
   readonly best?: { readonly step: number; readonly score: number };
 }
 
-const FORMAT = "simcse-edge checkpoint 3";
+/** Its number rises with whatever would make a resumed run another: the bits of dropout, too. */
+const FORMAT = "simcse-edge checkpoint 4";
 
 const prefixed = (prefix: string, named: readonly Tensor[]): Tensor[] =>
   named.map((tensor) => ({ ...tensor, name: prefix + tensor.name }));
