@@ -56,6 +56,8 @@ it.each([
   ["BERT-base in int4", 12, 768, "int4", undefined, 8],
 ] as const)(
   "%s encodes 128 tokens in workerd within every limit, MiniLM beside an index of documents",
+  // A busy machine collects the garbage of loading later, which then counts as heap.
+  { retry: 2, timeout: 180_000 },
   async (name, layers, hidden, dtype, documents, rows) => {
     const model = await bert(layers, hidden, dtype);
     const contents = { model, ...(documents && { documents }) };
@@ -67,7 +69,6 @@ it.each([
       expect(value, limit).toBeLessThanOrEqual(most);
     }
   },
-  180_000,
 );
 
 it("weights as modules of the script count for memory twice, and work", async () => {
