@@ -8,7 +8,7 @@ const PAIRS = 512;
 const VOCAB = 30522;
 const HIDDEN = 256;
 const ROUNDS = 5;
-const STEPS = 40;
+const STEPS = 60;
 
 /** Ids of sentences of 6 to 34 tokens, as frequent as words are: the n-th as 1 / n (Zipf). */
 function sentences(random: RandomStream): number[][] {

@@ -25,7 +25,7 @@ interface Work {
   readonly pooling?: "avg";
   /** Every sentence has so many tokens; without it they are as long as real ones. */
   readonly length?: number;
-  /** Processes of each kind, and the steps of one, of which as many, up to two, come before to warm up. */
+  /** Processes of each kind, and the steps of one, whose mean counts once; as many, up to two, come before to warm up. */
   readonly rounds: number;
   readonly steps: number;
   /** Ours by one thread, beside that of more. */
@@ -33,12 +33,12 @@ interface Work {
 }
 
 const WORKS: Readonly<Record<string, Work>> = {
-  "step-layer": { shape: "layer", threads: 2, pooling: "avg", rounds: 5, steps: 8, one: true },
-  "step-tiny": { shape: "tiny", threads: 1, rounds: 5, steps: 8 },
-  "step-minilm": { shape: "minilm", threads: 1, rounds: 5, steps: 2 },
-  "step-minilm-2": { shape: "minilm", threads: 2, rounds: 5, steps: 2, one: true },
-  "step-minilm-32": { shape: "minilm", threads: 1, length: 32, rounds: 5, steps: 2 },
-  "step-base": { shape: "base", threads: 2, rounds: 5, steps: 1 },
+  "step-layer": { shape: "layer", threads: 2, pooling: "avg", rounds: 5, steps: 40, one: true },
+  "step-tiny": { shape: "tiny", threads: 1, rounds: 5, steps: 40 },
+  "step-minilm": { shape: "minilm", threads: 1, rounds: 5, steps: 3 },
+  "step-minilm-2": { shape: "minilm", threads: 2, rounds: 5, steps: 12, one: true },
+  "step-minilm-32": { shape: "minilm", threads: 1, length: 32, rounds: 5, steps: 3 },
+  "step-base": { shape: "base", threads: 2, rounds: 5, steps: 2 },
 };
 
 export const steps: Readonly<Record<string, () => Generator<Table>>> = Object.fromEntries(
@@ -86,7 +86,7 @@ function* tables({
         seconds: number[];
         megabytes: number;
       };
-      rates.get(name)!.push(...seconds.map((s) => tokens / s / 1000));
+      rates.get(name)!.push((tokens * seconds.length) / seconds.reduce((a, b) => a + b) / 1000);
       memory.get(name)!.push(megabytes);
     }
   }
