@@ -7,5 +7,12 @@ export { linearForward, linearPackedForward, packLinear } from "./linear";
 export { linearQuantizedForward } from "./linear-quantized";
 export { averageForward, copyColumns, normalizeForward, poolingForward } from "./pooling";
 export { quantizeActivations, quantizeRowsInt8 } from "./quantize";
-export { innerProducts, innerProductsInt8, selectScores, signAgreements } from "./search";
+export {
+  hopefulInt8,
+  innerProducts,
+  innerProductsInt8,
+  selectScores,
+  signAgreements,
+  sumCodes,
+} from "./search";
 export { barrier, heapBase, join } from "./team";

@@ -7,16 +7,18 @@
  *   signAgreements      scores[i] = 1 - 2 · |bits[i] xor query| / cols
  *
  *   selectScores        which of the scores are large enough
+ *   hopefulInt8         which of the scores of int8 rows may be, in less time than the scores take
+ *   sumCodes            what it needs of the rows: sums[i] = Σ codes[i]
  *
- *   scores [rows]    found [1 + rows] int32
+ *   scores, sums [rows]    found [1 + rows] int32
  *   vectors [rows, cols] f32     query [cols] f32    cols % 4 == 0
  *   codes [rows, cols] i8        query [cols] f32    cols % 16 == 0, cols <= 8192    scales [rows]
  *   bits [rows, cols] bits       query [cols] bits   rows begin at multiples of 16 bytes and are zero behind cols
- *   scratch of innerProductsInt8: q [cols] i16
+ *   scratch of innerProductsInt8: q [cols] i16; of hopefulInt8 also h [cols] u8 and ones [8] i16
  *
  * Sums of int8 and of signs are exact, so their scores have the same bits on every target.
  */
-import { fma, maxLanes, sumLanes } from "./simd";
+import { dotPairs, fma, FUSED, maxLanes, sumLanes } from "./simd";
 import { barrier, begin, end, rankOf } from "./team";
 
 /** Computes scores of f32 rows, one after the other: memory is fastest as one stream. */
@@ -51,6 +53,22 @@ export function innerProducts(
 /** Largest code of a query: 8192 products with codes of 127, a quarter of them in a lane, still fit 32 bits. */
 const QUERY_LIMIT: f32 = 8191;
 
+/** Writes this rank's share of a query [cols] in 14 bits; returns the scale of all. */
+function quantizeQuery(q: usize, query: usize, cols: usize): f32 {
+  assert((cols & 15) == 0 && cols <= 8192, "cols must be a multiple of 16, at most 8192");
+  let high = f32x4.splat(0);
+  for (let j: usize = 0, bytes = cols << 2; j < bytes; j += 16)
+    high = f32x4.pmax(high, f32x4.abs(v128.load(query + j)));
+  const largest = maxLanes(high);
+  const inverse = f32x4.splat(largest > 0 ? QUERY_LIMIT / largest : 0);
+  for (let quad = begin(cols >> 2), last = end(cols >> 2); quad < last; quad++) {
+    const code = f32x4.nearest(f32x4.mul(v128.load(query + (quad << 4)), inverse));
+    const ints = i32x4.trunc_sat_f32x4_s(code);
+    v128.store64_lane(q + (quad << 3), i16x8.narrow_i32x4_s(ints, ints), 0);
+  }
+  return largest / QUERY_LIMIT;
+}
+
 /** Computes scores of int8 rows; the query keeps 14 bits, so that its own rounding does not show. */
 export function innerProductsInt8(
   scores: usize,
@@ -61,20 +79,9 @@ export function innerProductsInt8(
   cols: usize,
   scratch: usize,
 ): void {
-  assert((cols & 15) == 0 && cols <= 8192, "cols must be a multiple of 16, at most 8192");
-  let high = f32x4.splat(0);
-  for (let j: usize = 0, bytes = cols << 2; j < bytes; j += 16)
-    high = f32x4.pmax(high, f32x4.abs(v128.load(query + j)));
-  const largest = maxLanes(high);
-  const inverse = f32x4.splat(largest > 0 ? QUERY_LIMIT / largest : 0);
-  for (let quad = begin(cols >> 2), last = end(cols >> 2); quad < last; quad++) {
-    const code = f32x4.nearest(f32x4.mul(v128.load(query + (quad << 4)), inverse));
-    const ints = i32x4.trunc_sat_f32x4_s(code);
-    v128.store64_lane(scratch + (quad << 3), i16x8.narrow_i32x4_s(ints, ints), 0);
-  }
+  const scale = quantizeQuery(scratch, query, cols);
   barrier();
 
-  const scale = largest / QUERY_LIMIT;
   const last = end(rows);
   let row = begin(rows);
   // Two rows share what is loaded of the query, as loads are the limit.
@@ -125,9 +132,91 @@ function addProducts(sum: v128, codes: usize, query: usize): v128 {
   return i32x4.add(i32x4.add(sum, low), high);
 }
 
-/** Number of bits in which 16 bytes differ; x64 counts those of a word in one instruction, and those of a vector in eight. */
-function differences(a: usize, b: usize): i64 {
-  return popcnt<i64>(load<i64>(a) ^ load<i64>(b)) + popcnt<i64>(load<i64>(a, 8) ^ load<i64>(b, 8));
+/** Computes the sums of the codes of rows, [rows]. */
+export function sumCodes(sums: usize, codes: usize, rows: usize, cols: usize): void {
+  assert((cols & 15) == 0 && cols <= 8192, "cols must be a multiple of 16, at most 8192");
+  for (let row = begin(rows), last = end(rows); row < last; row++) {
+    let sum = i32x4.splat(0);
+    for (let j: usize = 0; j < cols; j += 16) {
+      const pairs = i16x8.extadd_pairwise_i8x16_s(v128.load(codes + row * cols + j));
+      sum = i32x4.add(sum, i32x4.extadd_pairwise_i16x8_s(pairs));
+    }
+    store<f32>(sums + (row << 2), sumInts(sum));
+  }
+  barrier();
+}
+
+/**
+ * Writes the numbers of the rows whose score by `innerProductsInt8` may be `least` or more, in order, behind how many there are: in
+ * less time than the scores, and with few rows too many. The query of 14 bits is q = 128 (h - 64) + 64 + e with h in 7 bits,
+ * for which there is a product of bytes, and |e| <= 64:
+ *
+ *   c · q = 128 (c · h) - 8128 Σ c + c · e        |c · e| <= ‖c‖ ‖e‖ <= 127 √cols ‖e‖
+ *
+ * A target without that product names all rows.
+ */
+export function hopefulInt8(
+  found: usize,
+  codes: usize,
+  scales: usize,
+  sums: usize,
+  query: usize,
+  rows: usize,
+  cols: usize,
+  least: f32,
+  scratch: usize,
+): void {
+  const scale = quantizeQuery(scratch, query, cols);
+  barrier();
+  if (rankOf() == 0) {
+    const high = scratch + (cols << 1);
+    let squares = i32x4.splat(0); // of e
+    for (let j: usize = 0; j < cols; j += 8) {
+      const shifted = i16x8.add(v128.load(scratch + (j << 1)), i16x8.splat(8192));
+      const e = i16x8.sub(v128.and(shifted, i16x8.splat(127)), i16x8.splat(64));
+      squares = i32x4.add(squares, i32x4.dot_i16x8_s(e, e));
+      const h = i16x8.shr_u(shifted, 7);
+      v128.store64_lane(high + j, i8x16.narrow_i16x8_u(h, h), 0);
+    }
+    // The last term is more than f32 rounds away of sums below 2²⁰ cols.
+    const slack: f32 = 127 * Mathf.sqrt(<f32>cols * sumInts(squares)) + 2 * <f32>cols;
+    // Read from memory, they stay in a register: V8 makes a constant anew for each product.
+    v128.store(high + cols, i16x8.splat(1));
+    const ones = v128.load(high + cols);
+    let next = found + 4;
+    let row = codes;
+    for (let i: usize = 0; i < rows; i++, row += cols) {
+      let s0 = i32x4.splat(0);
+      let s1 = s0;
+      let j: usize = 0;
+      for (; j + 64 <= cols; j += 64) {
+        s0 = addHigh(s0, v128.load(row + j), v128.load(high + j), ones);
+        s1 = addHigh(s1, v128.load(row + j, 16), v128.load(high + j, 16), ones);
+        s0 = addHigh(s0, v128.load(row + j, 32), v128.load(high + j, 32), ones);
+        s1 = addHigh(s1, v128.load(row + j, 48), v128.load(high + j, 48), ones);
+      }
+      for (; j < cols; j += 16) s0 = addHigh(s0, v128.load(row + j), v128.load(high + j), ones);
+      const products: f32 = <f32>128 * sumInts(i32x4.add(s0, s1));
+      const middle = products - <f32>8128 * load<f32>(sums + (i << 2));
+      const rowScale = load<f32>(scales + (i << 2));
+      if (!FUSED || scale * (rowScale * middle + abs(rowScale) * slack) >= least) {
+        store<u32>(next, <u32>i);
+        next += 4;
+      }
+    }
+    store<u32>(found, <u32>((next - found) >> 2) - 1);
+  }
+  barrier();
+}
+
+/** Adds the products of 16 codes with as many numbers of 7 bits. */
+function addHigh(sum: v128, codes: v128, high: v128, ones: v128): v128 {
+  return i32x4.add(sum, i32x4.dot_i16x8_s(dotPairs(codes, high), ones));
+}
+
+/** Number of bits in which 16 bytes differ from the words `low` and `high`; x64 counts those of a word in one instruction, and those of a vector in eight. */
+function differences(bits: usize, low: i64, high: i64): i64 {
+  return popcnt<i64>(load<i64>(bits) ^ low) + popcnt<i64>(load<i64>(bits, 8) ^ high);
 }
 
 /** Computes scores of sign bits. */
@@ -139,18 +228,41 @@ export function signAgreements(
   cols: usize,
 ): void {
   const stride = ((cols + 127) >> 7) << 4;
-  const step = <f32>2 / <f32>cols;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
-    const vector = bits + row * stride;
-    let count: i64 = 0;
-    let j: usize = 0;
-    for (; j + 48 <= stride; j += 48) {
-      count += differences(vector + j, query + j);
-      count += differences(vector + j + 16, query + j + 16);
-      count += differences(vector + j + 32, query + j + 32);
+  const step = f32x4.splat(<f32>2 / <f32>cols);
+  const one = f32x4.splat(1);
+  const last = end(rows);
+  let row = begin(rows);
+  // Four rows share what is loaded of the query, and the instructions that make a score of a count.
+  for (; row + 4 <= last; row += 4) {
+    const first = bits + row * stride;
+    const second = first + stride;
+    const third = second + stride;
+    const fourth = third + stride;
+    let a: i64 = 0;
+    let b: i64 = 0;
+    let c: i64 = 0;
+    let d: i64 = 0;
+    for (let j: usize = 0; j < stride; j += 16) {
+      const low = load<i64>(query + j);
+      const high = load<i64>(query + j, 8);
+      a += differences(first + j, low, high);
+      b += differences(second + j, low, high);
+      c += differences(third + j, low, high);
+      d += differences(fourth + j, low, high);
     }
-    for (; j < stride; j += 16) count += differences(vector + j, query + j);
-    store<f32>(scores + (row << 2), 1 - step * <f32>(<i32>count));
+    const counts = i32x4.replace_lane(
+      i32x4.replace_lane(i32x4.replace_lane(i32x4.splat(<i32>a), 1, <i32>b), 2, <i32>c),
+      3,
+      <i32>d,
+    );
+    const score = f32x4.sub(one, f32x4.mul(step, f32x4.convert_i32x4_s(counts)));
+    v128.store(scores + (row << 2), score);
+  }
+  for (; row < last; row++) {
+    let count: i64 = 0;
+    for (let j: usize = 0; j < stride; j += 16)
+      count += differences(bits + row * stride + j, load<i64>(query + j), load<i64>(query + j, 8));
+    store<f32>(scores + (row << 2), 1 - f32x4.extract_lane(step, 0) * <f32>(<i32>count));
   }
   barrier();
 }

@@ -497,6 +497,18 @@ export interface InferenceKernels {
     cols: number,
     scratch: Pointer,
   ): void;
+  hopefulInt8(
+    found: Pointer,
+    codes: Pointer,
+    scales: Pointer,
+    sums: Pointer,
+    query: Pointer,
+    rows: number,
+    cols: number,
+    least: number,
+    scratch: Pointer,
+  ): void;
+  sumCodes(sums: Pointer, codes: Pointer, rows: number, cols: number): void;
   signAgreements(scores: Pointer, bits: Pointer, query: Pointer, rows: number, cols: number): void;
   selectScores(found: Pointer, scores: Pointer, rows: number, least: number): void;
   quantizeRowsInt8(codes: Pointer, scales: Pointer, x: Pointer, rows: number, cols: number): void;

@@ -111,9 +111,9 @@ export function gradientNormScratch(count: number, rows: number): number {
 /** Steps whose factors `adamWRows` can make up for: `RING` of `assembly/adamw.ts`. */
 export const MISSED_STEPS = 1024;
 
-/** `innerProductsInt8`: the query in 16 bits. */
-export function innerProductsInt8Scratch(cols: number): number {
-  return 2 * cols;
+/** `innerProductsInt8` and `hopefulInt8`: the query in 16 bits, what it has above seven, and ones. */
+export function searchInt8Scratch(cols: number): number {
+  return 3 * cols + 16;
 }
 
 /** Rows of outputs that `assembly/linear-quantized.ts` keeps until their GELU is quantised. */

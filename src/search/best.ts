@@ -3,7 +3,12 @@ export interface Found {
   readonly score: number;
 }
 
-/** Keeps the best of many scores: twice as many as wanted at most, so that sorting is rare. */
+/** Whether `a` is worse than `b`: of a lower score, or of the same and later. */
+function isWorse(a: Found, b: Found): boolean {
+  return a.score < b.score || (a.score === b.score && a.row > b.row);
+}
+
+/** Keeps the best of many scores. */
 export class Best {
   readonly #count: number;
   readonly #most: number;
@@ -11,7 +16,8 @@ export class Best {
   readonly #least: number;
   /** Score of the last that is wanted, once there are enough: a later row must be better. */
   #worst = -Infinity;
-  #found: Found[] = [];
+  /** Once there are enough a heap, the worst first. */
+  readonly #found: Found[] = [];
 
   constructor(count: number, least: number, most: number, passes: (row: number) => boolean) {
     this.#count = count;
@@ -29,10 +35,27 @@ export class Best {
   offer(score: number, row: number): void {
     if (!(score > this.#worst && score >= this.#least && score <= this.#most)) return;
     if (!this.#passes(row)) return;
-    this.#found.push({ row, score });
-    if (this.#found.length < 2 * this.#count) return;
-    this.#found = this.take();
-    this.#worst = this.#found.at(-1)!.score;
+    if (this.#found.length < this.#count) {
+      this.#found.push({ row, score });
+      if (this.#found.length < this.#count) return;
+      this.#found.sort((a, b) => (isWorse(a, b) ? -1 : 1)); // sorted, it is a heap
+    } else {
+      this.#replaceWorst({ row, score });
+    }
+    this.#worst = this.#found[0]!.score;
+  }
+
+  #replaceWorst(item: Found): void {
+    const heap = this.#found;
+    let at = 0;
+    for (;;) {
+      let child = 2 * at + 1;
+      if (child + 1 < heap.length && isWorse(heap[child + 1]!, heap[child]!)) child++;
+      if (child >= heap.length || !isWorse(heap[child]!, item)) break;
+      heap[at] = heap[child]!;
+      at = child;
+    }
+    heap[at] = item;
   }
 
   /** Scores of all rows. */
@@ -45,8 +68,8 @@ export class Best {
     }
   }
 
+  /** Best first. */
   take(): Found[] {
-    const sorted = this.#found.toSorted((a, b) => b.score - a.score || a.row - b.row);
-    return sorted.slice(0, this.#count);
+    return this.#found.toSorted((a, b) => (isWorse(b, a) ? -1 : 1));
   }
 }

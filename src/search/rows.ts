@@ -3,7 +3,7 @@ import { packSigns } from "../quantize/embeddings.ts";
 import { Arena, type ElementType, type Tensor } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
 import type { InferenceKernels } from "../runtime/kernels.ts";
-import { innerProductsInt8Scratch } from "../runtime/scratch.ts";
+import { searchInt8Scratch } from "../runtime/scratch.ts";
 import type { Best } from "./best.ts";
 
 /**
@@ -16,11 +16,15 @@ export const INDEX_PRECISIONS: readonly IndexPrecision[] = ["float32", "int8", "
 export const MOST_DIMENSIONS = 8192;
 /** Rows that are allocated and scanned at a time. */
 const BLOCK_ROWS = 1024;
+/** A block whose hopeful rows are more than one of so many is scored whole. */
+const HOPEFUL = 16;
 const PAGE = 65536;
 const MOST_PAGES = 65536;
 
-/** A component of what a row consists of. */
-type Part = "floats" | "codes" | "scales" | "bits";
+/** A component of what a row consists of; the last two follow from the others, and are never stored. */
+type Part = "floats" | "codes" | "scales" | "bits" | "sums";
+/** What rows are compared by: their signs, or what is best known of them. */
+type By = "signs" | "values";
 /** What a precision keeps of a row, as elements of a type. */
 type Layout = Partial<Record<Part, { readonly dtype: ElementType; readonly count: number }>>;
 
@@ -28,7 +32,11 @@ function layoutOf(precision: IndexPrecision, cols: number): Layout {
   const floats = { dtype: "F32", count: cols } as const;
   const layouts: Readonly<Record<IndexPrecision, Layout>> = {
     float32: { floats },
-    int8: { codes: { dtype: "I8", count: cols }, scales: { dtype: "F32", count: 1 } },
+    int8: {
+      codes: { dtype: "I8", count: cols },
+      scales: { dtype: "F32", count: 1 },
+      sums: { dtype: "F32", count: 1 },
+    },
     binary: { bits: { dtype: "I8", count: cols / 8 }, floats },
   };
   return layouts[precision];
@@ -53,6 +61,9 @@ export class Rows {
   readonly #found: Tensor; // [1 + BLOCK_ROWS] int32
   readonly #scratch: Tensor;
   readonly #mostPages: number;
+  // Views of what a scan writes, made once: for each block they would take as long as a hundred rows.
+  #scoreValues!: Float32Array;
+  #foundRows!: Uint32Array;
 
   /** At most `most` rows; unless told, as many as a wasm memory holds. */
   constructor(
@@ -70,12 +81,13 @@ export class Rows {
     this.#queryBits = this.#arena.scratch("query.bits", this.#cols / 8);
     this.#scores = this.#arena.tensor("scores", BLOCK_ROWS);
     this.#found = this.#arena.reserve("found", "I32", [1 + BLOCK_ROWS]);
-    this.#scratch = this.#arena.scratch("scratch", innerProductsInt8Scratch(this.#cols));
+    this.#scratch = this.#arena.scratch("scratch", searchInt8Scratch(this.#cols));
     this.#mostPages = most === undefined ? MOST_PAGES : this.#pagesOf(most);
     const initial = this.#arena.pages;
     this.#memory = new WebAssembly.Memory({ initial, maximum: this.#mostPages });
     this.#kernels = instantiate<InferenceKernels>(kernels, this.#memory);
     this.#kernels.join(0, 1);
+    this.#viewScan();
   }
 
   /** Bytes of linear memory. */
@@ -101,18 +113,18 @@ export class Rows {
     const ahead = Math.min(this.#mostPages, Math.ceil(1.25 * present));
     const pages = Math.max(this.#arena.pages, ahead);
     this.#memory.grow(pages - present);
+    this.#viewScan();
   }
 
   /** Writes a vector into a row. */
   write(row: number, vector: Float32Array): void {
-    const { floats, codes, scales, bits } = this.#layout;
-    if (floats) this.#view("floats", row, 1).set(bytesOf(vector));
-    if (bits) this.#view("bits", row, 1).set(packSigns(vector));
-    if (codes && scales) {
+    if (this.#layout.floats) this.#view("floats", row, 1).set(bytesOf(vector));
+    else {
       this.setQuery(vector);
       // prettier-ignore
       this.#kernels.quantizeRowsInt8(this.#address("codes", row), this.#address("scales", row), this.#query.ptr, 1, this.#cols);
     }
+    this.#derive(row, 1);
   }
 
   /** The vector [dimension] of a row; of int8 as its codes have it. */
@@ -147,39 +159,66 @@ export class Rows {
    * time: `visit` gets the scores of rows from `row` on, which the next block overwrites.
    */
   compare(
-    by: "signs" | "values",
+    by: By,
     first: number,
     last: number,
     visit: (scores: Float32Array, row: number) => void,
   ): void {
-    const k = this.#kernels;
-    const scores = this.#scores.ptr;
-    const query = this.#query.ptr;
-    const cols = this.#cols;
-    let row = first;
-    while (row < last) {
-      const rows = Math.min(last - row, BLOCK_ROWS - (row % BLOCK_ROWS));
-      // prettier-ignore
-      if (by === "signs") k.signAgreements(scores, this.#address("bits", row), this.#queryBits.ptr, rows, cols);
-      else if (this.#layout.floats) k.innerProducts(scores, this.#address("floats", row), query, rows, cols);
-      else k.innerProductsInt8(scores, this.#address("codes", row), this.#address("scales", row), query, rows, cols, this.#scratch.ptr);
-      visit(new Float32Array(this.#memory.buffer, scores, rows), row);
-      row += rows;
+    for (const { row, count } of blocks(first, last)) {
+      this.#score(by, row, count);
+      visit(this.#scoreValues.subarray(0, count), row);
     }
   }
 
   /** Offers the rows [first, last) to `best`, if their score is high enough. */
-  select(by: "signs" | "values", first: number, last: number, best: Best): void {
-    this.compare(by, first, last, (scores, from) => {
-      this.#kernels.selectScores(this.#found.ptr, this.#scores.ptr, scores.length, best.bar);
-      const found = new Uint32Array(this.#memory.buffer, this.#found.ptr, 1 + scores.length);
-      for (let i = 1; i <= found[0]!; i++) best.offer(scores[found[i]!]!, from + found[i]!);
-    });
+  select(by: By, first: number, last: number, best: Best): void {
+    for (const { row, count } of blocks(first, last)) {
+      const hopeful = this.#hopeful(row, count, best.bar);
+      const whole = hopeful > count / HOPEFUL;
+      if (whole) this.#score(by, row, count);
+      const found = whole ? this.#selected(count, best.bar) : hopeful;
+      for (let i = 1; i <= found; i++) {
+        const at = this.#foundRows[i]!;
+        if (!whole) this.#score(by, row + at, 1);
+        best.offer(this.#scoreValues[whole ? at : 0]!, row + at);
+      }
+    }
+  }
+
+  /** Scores of rows of one block. */
+  #score(by: By, row: number, count: number): void {
+    const k = this.#kernels;
+    const scores = this.#scores.ptr;
+    const query = this.#query.ptr;
+    const cols = this.#cols;
+    // prettier-ignore
+    if (by === "signs") k.signAgreements(scores, this.#address("bits", row), this.#queryBits.ptr, count, cols);
+    else if (this.#layout.floats) k.innerProducts(scores, this.#address("floats", row), query, count, cols);
+    else k.innerProductsInt8(scores, this.#address("codes", row), this.#address("scales", row), query, count, cols, this.#scratch.ptr);
+  }
+
+  /** Finds the rows of one block whose score may reach `bar`: all, where nothing tells faster than to compute it. */
+  #hopeful(row: number, count: number, bar: number): number {
+    if (!this.#layout.sums || bar === -Infinity) return count;
+    // prettier-ignore
+    this.#kernels.hopefulInt8(this.#found.ptr, this.#address("codes", row), this.#address("scales", row), this.#address("sums", row), this.#query.ptr, count, this.#cols, bar, this.#scratch.ptr);
+    return this.#foundRows[0]!;
+  }
+
+  /** Finds which of the scores are at least `bar`, in order. @returns how many; `#foundRows` has them behind that */
+  #selected(count: number, bar: number): number {
+    this.#kernels.selectScores(this.#found.ptr, this.#scores.ptr, count, bar);
+    return this.#foundRows[0]!;
+  }
+
+  #viewScan(): void {
+    this.#scoreValues = new Float32Array(this.#memory.buffer, this.#scores.ptr, BLOCK_ROWS);
+    this.#foundRows = new Uint32Array(this.#memory.buffer, this.#found.ptr, 1 + BLOCK_ROWS);
   }
 
   /** The bytes of a row, part by part, for a store that keeps each row by itself. */
   save(row: number): Uint8Array<ArrayBuffer> {
-    const parts = (Object.keys(this.#layout) as Part[]).map((part) => this.#view(part, row, 1));
+    const parts = this.#storedParts().map((part) => this.#view(part, row, 1));
     const saved = new Uint8Array(parts.reduce((sum, { length }) => sum + length, 0));
     let offset = 0;
     for (const part of parts) {
@@ -192,14 +231,19 @@ export class Rows {
   /** The inverse of `save`. */
   restore(row: number, saved: Uint8Array): void {
     let offset = 0;
-    for (const part of Object.keys(this.#layout) as Part[]) {
+    for (const part of this.#storedParts()) {
       const target = this.#view(part, row, 1);
       target.set(saved.subarray(offset, offset + target.length));
       offset += target.length;
     }
+    this.#derive(row, 1);
   }
 
-  /** What a file has of `rows` rows, by name. Signs are left out: the floats have them. */
+  #storedParts(): Part[] {
+    return Object.values(this.stored(0)).map(({ part }) => part);
+  }
+
+  /** What a file has of `rows` rows, by name, without what follows from it. */
   stored(rows: number): Record<string, StoredRows> {
     if (this.#layout.floats) {
       return { vectors: { part: "floats", dtype: "F32", shape: [rows, this.dimension] } };
@@ -212,8 +256,8 @@ export class Rows {
 
   /** The bytes of a stored part, a block at a time; each is overwritten or moved by what changes the rows. */
   *chunks({ part, dtype, shape }: StoredRows): Generator<Uint8Array> {
-    for (const { first, count } of blocks(shape[0]!)) {
-      const rows = this.#view(part, first, count);
+    for (const { row, count } of blocks(0, shape[0]!)) {
+      const rows = this.#view(part, row, count);
       const used = count * bytesOfRow({ dtype, shape });
       if (used < rows.length) yield copyRows(new Uint8Array(used), rows, count);
       else yield rows;
@@ -227,8 +271,8 @@ export class Rows {
   async fill({ part, dtype, shape }: StoredRows, file: FilePart): Promise<number | undefined> {
     let alien: number | undefined;
     this.reserve(shape[0]!);
-    for (const { first, count } of blocks(shape[0]!)) {
-      const rows = this.#view(part, first, count);
+    for (const { row, count } of blocks(0, shape[0]!)) {
+      const rows = this.#view(part, row, count);
       const used = count * bytesOfRow({ dtype, shape });
       if (used < rows.length) {
         const chunk = new Uint8Array(used);
@@ -240,15 +284,22 @@ export class Rows {
       if (dtype === "F32" && alien === undefined) {
         const values = new Float32Array(rows.buffer, rows.byteOffset, rows.length / 4);
         const at = firstAlien(values);
-        if (at >= 0) alien = first + Math.floor((at * count) / values.length);
+        if (at >= 0) alien = row + Math.floor((at * count) / values.length);
       }
-      if (this.#layout.bits) {
-        for (let row = first; row < first + count; row++) {
-          this.#view("bits", row, 1).set(packSigns(this.read(row)));
-        }
-      }
+      this.#derive(row, count);
     }
     return alien;
+  }
+
+  /** Sets what follows from the stored parts of rows of one block. */
+  #derive(row: number, count: number): void {
+    if (this.#layout.bits) {
+      for (let i = row; i < row + count; i++) this.#view("bits", i, 1).set(packSigns(this.read(i)));
+    }
+    if (this.#layout.sums) {
+      // prettier-ignore
+      this.#kernels.sumCodes(this.#address("sums", row), this.#address("codes", row), count, this.#cols);
+    }
   }
 
   /** Pages of a memory that holds so many rows behind what is planned. */
@@ -295,9 +346,11 @@ function copyRows(to: Uint8Array, from: Uint8Array, count: number): Uint8Array {
   return to;
 }
 
-function* blocks(rows: number): Generator<{ first: number; count: number }> {
-  for (let first = 0; first < rows; first += BLOCK_ROWS) {
-    yield { first, count: Math.min(BLOCK_ROWS, rows - first) };
+/** The rows [first, last) by the blocks that they lie in. */
+function* blocks(first: number, last: number): Generator<{ row: number; count: number }> {
+  for (let row = first, count; row < last; row += count) {
+    count = Math.min(last - row, BLOCK_ROWS - (row % BLOCK_ROWS));
+    yield { row, count };
   }
 }
 

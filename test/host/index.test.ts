@@ -115,6 +115,26 @@ describe.each(INDEX_PRECISIONS)("%s: FlatIndex", (precision) => {
     expect(index.search(query, { threshold: 1.5 })).toEqual([]);
   });
 
+  it("finds in a long scan what all scores say, wherever the best lie and however many are alike", () => {
+    const random = units(8, 5000, 48);
+    // Nearly unit vectors, so near each other that a bound turns few away.
+    const alike = units(9, 5000, 48).map((vector, i) =>
+      vector.map((x, j) => random[0]![j]! + (i % 3) * 0.01 * x),
+    );
+    for (const vectors of [random, alike, [...random.slice(0, 2500), ...alike.slice(0, 2500)]]) {
+      const index = indexOf(vectors, precision);
+      for (const query of [vectors[0]!, vectors[4999]!, units(10, 1, 48)[0]!]) {
+        const scores = index.scores(query);
+        const ranked = Array.from(scores.keys()).toSorted(
+          (i, j) => scores[j]! - scores[i]! || i - j,
+        );
+        const found = index.search(query, { topK: 10 });
+        expect(found.map(({ score }) => score)).toEqual(found.map(({ id }) => scores[Number(id)]));
+        if (precision !== "binary") expect(idsOf(found)).toEqual(ranked.slice(0, 10));
+      }
+    }
+  });
+
   it("adds and removes at any time, and then equals an index built of what is left", () => {
     const vectors = units(6, 2200, 20);
     const index = indexOf(vectors, precision);

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { innerProductsInt8Scratch } from "../../src/runtime/scratch.ts";
+import { searchInt8Scratch } from "../../src/runtime/scratch.ts";
 import { innerProducts, innerProductsInt8, signAgreements } from "../oracle/search.ts";
 import {
   expectClose,
@@ -43,7 +43,7 @@ const programInt8 =
   (m: Parameters<Program<"scores">>[0]): ReturnType<Program<"scores">> => {
     const scores = m.output(rows);
     const scales = m.input(uniform(4, rows, 0.001, 0.1), rows).ptr;
-    const scratch = m.scratch(innerProductsInt8Scratch(cols));
+    const scratch = m.scratch(searchInt8Scratch(cols));
     // prettier-ignore
     m.k.innerProductsInt8(scores.ptr, m.codes(codes, rows, cols).ptr, scales, m.input(query, cols).ptr, rows, cols, scratch);
     return { scores };
@@ -108,6 +108,82 @@ describe.each(INFERENCE_TARGETS)("%s: innerProductsInt8", (target) => {
   });
 });
 
+interface Codes {
+  readonly codes: Int32Array;
+  readonly scales: Float32Array;
+  readonly query: Float32Array;
+}
+
+const programHopeful =
+  ({ codes, scales, query }: Codes, least: number): Program<"found" | "scores" | "sums"> =>
+  (m) => {
+    const [rows, cols] = [scales.length, query.length];
+    const found = m.ints(new Int32Array(1 + rows).fill(-1));
+    const [scores, sums] = [m.output(rows), m.output(rows)];
+    const c = m.codes(codes, rows, cols).ptr;
+    const [s, q] = [m.input(scales, rows).ptr, m.input(query, cols).ptr];
+    const scratch = m.scratch(searchInt8Scratch(cols));
+    m.k.innerProductsInt8(scores.ptr, c, s, q, rows, cols, scratch);
+    m.k.sumCodes(sums.ptr, c, rows, cols);
+    m.k.hopefulInt8(found.ptr, c, s, sums.ptr, q, rows, cols, least, scratch);
+    return { found, scores, sums };
+  };
+
+/** Rows [rows, cols] and a query, random but for every fifth row, which is the query itself, and the scale of every seventh, below 0. */
+function codesAndQuery(rows: number, cols: number): Codes {
+  const codes = codesOf(rows, cols);
+  const query = uniform(2, cols);
+  for (let row = 0; row < rows; row += 5) {
+    for (let j = 0; j < cols; j++) codes[row * cols + j] = Math.round(127 * query[j]!);
+  }
+  const scales = uniform(4, rows, 0.001, 0.1).map((scale, row) => (row % 7 === 6 ? -scale : scale));
+  return { codes, scales, query };
+}
+
+/** Most by which a bound of `hopefulInt8` is above a score of a row of that scale. */
+const slackOf = (scale: number, query: Float32Array): number =>
+  2 * (127 * 64 + 2) * query.length * Math.abs(scale) * (Math.max(...query.map(Math.abs)) / 8191);
+
+describe.each(INFERENCE_TARGETS)("%s: hopefulInt8 and sumCodes", (target) => {
+  it.each(SHAPES_INT8)("name every row that reaches a score, [$rows, $cols]", ({ rows, cols }) => {
+    const given = codesAndQuery(rows, cols);
+    const { scores: all, sums } = run(target, programHopeful(given, 0));
+    const expected = Array.from({ length: rows }, (_, row) =>
+      given.codes.subarray(row * cols, (row + 1) * cols).reduce((sum, code) => sum + code, 0),
+    );
+    expect([...sums.values]).toEqual(expected);
+    for (const least of [...all.values, -1e9, 1e9]) {
+      const { found, scores } = run(target, programHopeful(given, least));
+      const [count, ...places] = found.values;
+      const named = places.slice(0, count);
+      expect(named).toEqual(named.toSorted((a, b) => a - b));
+      const reach = [...scores.values.keys()].filter((row) => scores.values[row]! >= least);
+      expect(named).toEqual(expect.arrayContaining(reach));
+      if (target !== "node" && target !== "edge") continue; // which have a product of bytes
+      for (const row of named) {
+        const most = scores.values[row]! + slackOf(given.scales[row]!, given.query);
+        expect(most).toBeGreaterThanOrEqual(least);
+      }
+    }
+  });
+
+  it("name a row whose codes and query are largest and agree, and one of zeros", () => {
+    for (const sign of [1, -1]) {
+      const codes = new Int32Array(2 * 8192).fill(127 * sign, 0, 8192);
+      const query = new Float32Array(8192).fill(0.5 * sign);
+      const given = { codes, scales: Float32Array.of(0.1, 0.1), query };
+      const [least] = run(target, programHopeful(given, 0)).scores.values;
+      const { found } = run(target, programHopeful(given, least!));
+      expect([...found.values].slice(0, 2)).toEqual([
+        target === "node" || target === "edge" ? 1 : 2,
+        0,
+      ]);
+      const zeros = { ...given, query: new Float32Array(8192) };
+      expect([...run(target, programHopeful(zeros, 0)).found.values]).toEqual([2, 0, 1]);
+    }
+  });
+});
+
 describe.each(INFERENCE_TARGETS)("%s: signAgreements", (target) => {
   it.each(SHAPES_SIGNS)("equals the float64 oracle, [$rows, $cols]", ({ rows, cols }) => {
     // prettier-ignore
@@ -152,6 +228,7 @@ describe("node: search by a team", () => {
     const programs = ROWS.flatMap((rows) => [
       [`innerProducts ${rows}`, program(rows, 12)] as const,
       [`innerProductsInt8 ${rows}`, programInt8(rows, 48)] as const,
+      [`hopefulInt8 ${rows}`, programHopeful(codesAndQuery(rows, 48), 0.5)] as const,
       [`signAgreements ${rows}`, programSigns(rows, 384)] as const,
       [`selectScores ${rows}`, programSelect(uniform(7, rows), 0.5)] as const,
     ]);

@@ -1,19 +1,19 @@
 /**
- * The vectors of a store of documents as int8 codes in memory: 388 bytes and the table below for 384 dimensions. A document is a
+ * The vectors of a store of documents as int8 codes in memory: 392 bytes and the table below for 384 dimensions. A document is a
  * row number here, and nothing else of it is in memory.
  */
-import { Best, type Found } from "../../src/search/best.ts";
+import { Best } from "../../src/search/best.ts";
 import { Rows } from "../../src/search/rows.ts";
 import type { VectorSpace } from "./store.ts";
 
-/** Bytes of a row beside its vector: whether it is live, its score during a search, and its number once it is free. */
-const ROW_BYTES = 16;
+/** Bytes of a row beside its vector: whether it is live, its score during some searches, and its number once it is free. */
+const ROW_BYTES = 12;
 /** So many times as many rows come with each part of a ranking. */
 const GROWTH = 4;
 
 /** Documents whose vectors fit so many bytes. */
 export function documentsIn(bytes: number, { dimension }: VectorSpace): number {
-  return Math.floor(bytes / (Math.ceil(dimension / 16) * 16 + 4 + ROW_BYTES));
+  return Math.floor(bytes / (Math.ceil(dimension / 16) * 16 + 8 + ROW_BYTES));
 }
 
 export class CodeIndex {
@@ -78,20 +78,25 @@ export class CodeIndex {
 
   /** Rows by their score against a query [dimension], best first: at first `count` of them, then more and more at a time. */
   *ranked(query: Float32Array, count: number): Generator<number[]> {
+    const isLive = (row: number): boolean => this.#live[row] === 1;
+    let best = new Best(count, -Infinity, Infinity, isLive);
+    this.#rows.setQuery(query);
+    this.#rows.select("values", 0, this.#end, best);
+    let found = best.take();
+    if (found.length > 0) yield found.map(({ row }) => row);
+    if (found.length < count) return;
+    // These nearly always suffice. Only where a filter lets few pass does every row need its score.
     const scores = new Float32Array(this.#end);
     this.#rows.setQuery(query);
     this.#rows.compare("values", 0, this.#end, (part, row) => scores.set(part, row));
-    let last: Found = { row: -1, score: Infinity };
-    for (let size = count; ; size *= GROWTH) {
-      const { row: lastRow, score: least } = last;
+    for (let size = GROWTH * count; found.length > 0; size *= GROWTH) {
+      const last = found.at(-1)!;
       const isNext = (row: number): boolean =>
-        this.#live[row] === 1 && (scores[row]! < least || row > lastRow);
-      const best = new Best(size, -Infinity, least, isNext);
+        isLive(row) && (scores[row]! < last.score || row > last.row);
+      best = new Best(size, -Infinity, last.score, isNext);
       best.offerAll(scores);
-      const found = best.take();
-      if (found.length === 0) return;
-      yield found.map(({ row }) => row);
-      last = found.at(-1)!;
+      found = best.take();
+      if (found.length > 0) yield found.map(({ row }) => row);
     }
   }
 
