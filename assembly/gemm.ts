@@ -6,7 +6,7 @@
  *
  *   B panel: 8 columns of B, k × 8           4 bytes · 8 · KC = 12 KB in L1
  *   A panel: a tile's rows of A, k × height  unless the tile reads them where they lie
- *   A block: MC rows of A                    4 bytes · MC · KC = 147 KB in L2
+ *   A block: MC rows of A                    4 bytes · MC · KC = 147 KB in L2, twice as many where B is large
  *
  * The sum over k runs in one order whatever the tile, the batch and the team: blocks of kBlock(k), and inside a block one
  * chain of multiply-adds that starts at the bias or at C. So a row of C depends on its row of A alone, bit for bit, and k
@@ -18,13 +18,14 @@ import { barrier, begin, end, rankOf, teamSize } from "./team";
 import { NR, PANEL, readsRows, tallest, tile, tileHeight } from "./tile";
 
 export const MC: usize = 96; // rows of an A block: whole tiles of six
+const LARGE: usize = 1 << 20; // elements of a B that is read from beyond L2 for every block: twice as many rows meet it then
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
 export const FEW_ROWS: usize = 32;
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
-export const RANK_SCRATCH: usize = (MC + 4) * KC * 4 + 6 * NR * 4;
-const EDGE: usize = (MC + 4) * KC * 4; // where in it the edge tile lies
+export const RANK_SCRATCH: usize = (2 * MC + 4) * KC * 4 + 6 * NR * 4;
+const EDGE: usize = (2 * MC + 4) * KC * 4; // where in it the edge tile lies
 const LAST: usize = (FEW_ROWS + 4) * KC * 4; // and the last panel of a B that is not packed, behind an A block of few rows
 
 /** A tile of which only `rows` × `cols` lie inside C: computed beside it and copied. */
@@ -87,7 +88,8 @@ function multiplyShare<Rounding>(
   lastPanel: usize,
   scratch: usize,
 ): void {
-  for (let i = firstRow; i < lastRow; i += MC) {
+  const mc: usize = k * cols > LARGE ? <usize>2 * MC : MC;
+  for (let i = firstRow; i < lastRow; i += mc) {
     for (let n = firstPanel; n < lastPanel; n += NC) {
       multiplyBlock<Rounding>(
         c,
@@ -105,7 +107,7 @@ function multiplyShare<Rounding>(
         active,
         form,
         i,
-        min(i + MC, lastRow),
+        min(i + mc, lastRow),
         n,
         min(n + NC, lastPanel),
         scratch,

@@ -4,7 +4,7 @@
  */
 
 /** `RANK_SCRATCH` of `assembly/gemm.ts`: an A block and an edge tile. */
-const RANK_SCRATCH = (96 + 4) * 384 * 4 + 6 * 8 * 4;
+const RANK_SCRATCH = (2 * 96 + 4) * 384 * 4 + 6 * 8 * 4;
 
 const roundUp = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
 

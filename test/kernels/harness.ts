@@ -39,7 +39,7 @@ export type Results<Name extends string> = Readonly<Record<Name, Result>>;
 /** Lays tensors, calls kernels, names outputs. It may run before its calls do, so it reads no output. */
 export type Program<Name extends string> = (machine: Machine) => Record<Name, Tensor>;
 
-const PAGES = 512; // 32 MiB
+const PAGES = 1024; // 64 MiB
 const PAD = 64; // bytes of sentinel on either side: 16 floats
 const SENTINEL = 0x7fb5a5a5; // a NaN that no arithmetic produces
 
