@@ -151,7 +151,7 @@ export function sumCodes(sums: usize, codes: usize, rows: usize, cols: usize): v
  * less time than the scores, and with few rows too many. The query of 14 bits is q = 128 (h - 64) + 64 + e with h in 7 bits,
  * for which there is a product of bytes, and |e| <= 64:
  *
- *   c · q = 128 (c · h) - 8128 Σ c + c · e        |c · e| <= ‖c‖ ‖e‖ <= 127 √cols ‖e‖
+ *   c · q = 128 (c · h) - 8128 Σ c + c · e        |c · e| <= ‖c‖ ‖e‖ <= 128 √cols ‖e‖
  *
  * A target without that product names all rows.
  */
@@ -179,7 +179,7 @@ export function hopefulInt8(
       v128.store64_lane(high + j, i8x16.narrow_i16x8_u(h, h), 0);
     }
     // The last term is more than f32 rounds away of sums below 2²⁰ cols.
-    const slack: f32 = 127 * Mathf.sqrt(<f32>cols * sumInts(squares)) + 2 * <f32>cols;
+    const slack: f32 = 128 * Mathf.sqrt(<f32>cols * sumInts(squares)) + 2 * <f32>cols;
     // Read from memory, they stay in a register: V8 makes a constant anew for each product.
     v128.store(high + cols, i16x8.splat(1));
     const ones = v128.load(high + cols);
