@@ -155,7 +155,7 @@ describe.each(INDEX_PRECISIONS)("%s: FlatIndex", (precision) => {
   });
 
   it("survives serialize and parse, with its ids and metadata", async () => {
-    const vectors = units(7, 1100, 24);
+    const vectors = units(7, 2100, 24);
     const index = new FlatIndex(kernels, 24, precision);
     index.add(
       vectors.map((_, i) => ({ id: `page-${i}`, text: `text ${i}`, metadata: { page: i } })),
@@ -164,13 +164,16 @@ describe.each(INDEX_PRECISIONS)("%s: FlatIndex", (precision) => {
     index.remove(["page-3"]);
     const bytes = await index.serialize();
     const again = await FlatIndex.parse(kernels, bytes, "an.index");
-    expect(again).toMatchObject({ precision, dimension: 24, size: 1099 });
+    expect(again).toMatchObject({ precision, dimension: 24, size: 2099 });
     expect(again.items).toEqual(index.items);
     const options = {
       topK: 20,
       filter: (item: { metadata?: object }) => item.metadata !== undefined,
     };
-    expect(again.search(vectors[9]!, options)).toEqual(index.search(vectors[9]!, options));
+    for (const query of [...vectors.slice(9, 20), ...vectors.slice(2000)]) {
+      expect(again.search(query, options)).toEqual(index.search(query, options));
+      expect(again.search(query, { topK: 1 })).toEqual(index.search(query, { topK: 1 }));
+    }
     expect(await again.serialize()).toEqual(bytes);
   });
 
