@@ -61,7 +61,7 @@ export class Rows {
   readonly #found: Tensor; // [1 + BLOCK_ROWS] int32
   readonly #scratch: Tensor;
   readonly #mostPages: number;
-  // Views of what a scan writes, made once: for each block they would take as long as a hundred rows.
+  // Views of what a scan writes, made once and not for each block.
   #scoreValues!: Float32Array;
   #foundRows!: Uint32Array;
 
