@@ -11,7 +11,7 @@
  *   codes: panels of 8 outputs, inputs / 4 quads × 8 outputs × 4 bytes, in the order a tile reads them; s: panels of 8
  */
 import { codesPerUnit, largestMagnitude } from "./quantize";
-import { dotPairs } from "./simd";
+import { dotPairs, spread } from "./simd";
 import { barrier, begin, end } from "./team";
 
 /** The largest sum of weights of one sign in a lane. */
@@ -91,17 +91,11 @@ function packRow(panel: usize, row: usize, inputs: usize, high: f32): i32 {
   return largest;
 }
 
-/** s · Σ c q of four rows and eight outputs, in float32 at `products` [4, 8]; b is a panel, and a0 … a3 are codes of rows. */
-export function tileInt8(
-  products: usize,
-  b: usize,
-  scales: usize,
-  a0: usize,
-  a1: usize,
-  a2: usize,
-  a3: usize,
-  inputs: usize,
-): void {
+/**
+ * s · Σ c q of four rows and eight outputs, in float32 at `products` [4, 8]; b is a panel, and a the rows' codes as `packRows`
+ * lays them out.
+ */
+export function tileInt8(products: usize, b: usize, scales: usize, a: usize, inputs: usize): void {
   let c00 = i32x4.splat(0);
   let c01 = c00;
   let c10 = c00;
@@ -110,59 +104,43 @@ export function tileInt8(
   let c21 = c00;
   let c30 = c00;
   let c31 = c00;
-  for (const stop = a0 + (inputs & ~7); a0 < stop; a0 += 8, a1 += 8, a2 += 8, a3 += 8, b += 64) {
-    let b0 = v128.load(b);
-    let b1 = v128.load(b, 16);
-    let a = v128.load32_splat(a0);
-    let s00 = dotPairs(b0, a);
-    let s01 = dotPairs(b1, a);
-    a = v128.load32_splat(a1);
-    let s10 = dotPairs(b0, a);
-    let s11 = dotPairs(b1, a);
-    a = v128.load32_splat(a2);
-    let s20 = dotPairs(b0, a);
-    let s21 = dotPairs(b1, a);
-    a = v128.load32_splat(a3);
-    let s30 = dotPairs(b0, a);
-    let s31 = dotPairs(b1, a);
-    b0 = v128.load(b, 32);
-    b1 = v128.load(b, 48);
-    a = v128.load32_splat(a0, 4);
-    s00 = i16x8.add(s00, dotPairs(b0, a));
-    s01 = i16x8.add(s01, dotPairs(b1, a));
-    a = v128.load32_splat(a1, 4);
-    s10 = i16x8.add(s10, dotPairs(b0, a));
-    s11 = i16x8.add(s11, dotPairs(b1, a));
-    a = v128.load32_splat(a2, 4);
-    s20 = i16x8.add(s20, dotPairs(b0, a));
-    s21 = i16x8.add(s21, dotPairs(b1, a));
-    a = v128.load32_splat(a3, 4);
-    s30 = i16x8.add(s30, dotPairs(b0, a));
-    s31 = i16x8.add(s31, dotPairs(b1, a));
-    c00 = widen(c00, s00);
-    c01 = widen(c01, s01);
-    c10 = widen(c10, s10);
-    c11 = widen(c11, s11);
-    c20 = widen(c20, s20);
-    c21 = widen(c21, s21);
-    c30 = widen(c30, s30);
-    c31 = widen(c31, s31);
+  for (const stop = a + ((inputs & ~7) << 2); a < stop; a += 32, b += 64) {
+    const b0 = v128.load(b);
+    const b1 = v128.load(b, 16);
+    const b2 = v128.load(b, 32);
+    const b3 = v128.load(b, 48);
+    let even = spread(a, 0);
+    let odd = spread(a, 1);
+    c00 = widen(c00, i16x8.add(dotPairs(b0, even), dotPairs(b2, odd)));
+    c01 = widen(c01, i16x8.add(dotPairs(b1, even), dotPairs(b3, odd)));
+    even = spread(a, 2);
+    odd = spread(a, 3);
+    c10 = widen(c10, i16x8.add(dotPairs(b0, even), dotPairs(b2, odd)));
+    c11 = widen(c11, i16x8.add(dotPairs(b1, even), dotPairs(b3, odd)));
+    even = spread(a + 16, 0);
+    odd = spread(a + 16, 1);
+    c20 = widen(c20, i16x8.add(dotPairs(b0, even), dotPairs(b2, odd)));
+    c21 = widen(c21, i16x8.add(dotPairs(b1, even), dotPairs(b3, odd)));
+    even = spread(a + 16, 2);
+    odd = spread(a + 16, 3);
+    c30 = widen(c30, i16x8.add(dotPairs(b0, even), dotPairs(b2, odd)));
+    c31 = widen(c31, i16x8.add(dotPairs(b1, even), dotPairs(b3, odd)));
   }
   if (inputs & 4) {
     const b0 = v128.load(b);
     const b1 = v128.load(b, 16);
-    let a = v128.load32_splat(a0);
-    c00 = widen(c00, dotPairs(b0, a));
-    c01 = widen(c01, dotPairs(b1, a));
-    a = v128.load32_splat(a1);
-    c10 = widen(c10, dotPairs(b0, a));
-    c11 = widen(c11, dotPairs(b1, a));
-    a = v128.load32_splat(a2);
-    c20 = widen(c20, dotPairs(b0, a));
-    c21 = widen(c21, dotPairs(b1, a));
-    a = v128.load32_splat(a3);
-    c30 = widen(c30, dotPairs(b0, a));
-    c31 = widen(c31, dotPairs(b1, a));
+    let row = v128.load32_splat(a);
+    c00 = widen(c00, dotPairs(b0, row));
+    c01 = widen(c01, dotPairs(b1, row));
+    row = v128.load32_splat(a, 8);
+    c10 = widen(c10, dotPairs(b0, row));
+    c11 = widen(c11, dotPairs(b1, row));
+    row = v128.load32_splat(a, 16);
+    c20 = widen(c20, dotPairs(b0, row));
+    c21 = widen(c21, dotPairs(b1, row));
+    row = v128.load32_splat(a, 24);
+    c30 = widen(c30, dotPairs(b0, row));
+    c31 = widen(c31, dotPairs(b1, row));
   }
   const s0 = v128.load(scales);
   const s1 = v128.load(scales, 16);

@@ -9,7 +9,7 @@
  *
  *   quantized [rows, inputs]    active [rows, outputs]: as `quantize.ts` lays out activations    y residual [rows, outputs]
  *   y may be the residual; b and the residual may be absent    inputs, outputs % 4 == 0
- *   scratch, a rank: an unpacked panel of 8 × inputs bytes, a tile of 128, 32 rows of outputs
+ *   scratch, a rank: an unpacked panel of 8 × inputs bytes, a tile of 128, 32 rows of outputs, 128 rows of codes
  */
 import { tileInt4, unpackInt4 } from "./int4";
 import { tileInt8 } from "./int8";
@@ -46,9 +46,12 @@ export function linearQuantizedForward(
   const panels = (outputs + 7) >> 3;
   const panelBytes = inputs * bits;
   const panelScales: usize = bits == 8 ? 32 : ((inputs + 31) >> 5) << 5;
-  const unpacked = scratch + rankOf() * ((inputs << 3) + TILE + BLOCK * stride);
+  const packedStride = (bits == 8 ? (inputs + 7) & ~7 : inputs) << 2;
+  const unpacked =
+    scratch + rankOf() * ((inputs << 3) + TILE + BLOCK * stride + (LONG_BLOCK >> 2) * packedStride);
   const products = unpacked + (inputs << 3);
   const block = products + TILE;
+  const packed = block + BLOCK * stride;
 
   const tiles = (rows + 3) >> 2;
   const stop = min(end(tiles) << 2, rows);
@@ -56,6 +59,8 @@ export function linearQuantizedForward(
   for (let first = begin(tiles) << 2; first < stop; first += most) {
     const last = min(first + most, stop);
     const to = active ? block : y + first * stride;
+    if (bits == 8) packRows<u64>(packed, quantized, first, last, inputs);
+    else packRows<u32>(packed, quantized, first, last, inputs);
     for (let panel: usize = 0; panel < panels; panel++) {
       let b = codes + panel * panelBytes;
       if (bits == 4) {
@@ -66,12 +71,9 @@ export function linearQuantizedForward(
       const column = panel << 5;
       const halves: usize = (panel << 3) + 8 <= outputs ? 2 : 1;
       for (let row = first; row < last; row += 4) {
-        const a0 = quantized + row * inputs;
-        const a1 = quantized + min(row + 1, last - 1) * inputs;
-        const a2 = quantized + min(row + 2, last - 1) * inputs;
-        const a3 = quantized + min(row + 3, last - 1) * inputs;
-        if (bits == 8) tileInt8(products, b, s, a0, a1, a2, a3, inputs);
-        else tileInt4(products, b, s, a0, a1, a2, a3, inputs);
+        const a = packed + ((row - first) >> 2) * packedStride;
+        if (bits == 8) tileInt8(products, b, s, a, inputs);
+        else tileInt4(products, b, s, a, inputs);
         storeTile(
           to + (row - first) * stride + column,
           stride,
@@ -90,6 +92,29 @@ export function linearQuantizedForward(
     if (active) geluQuantizeRows(active, block, first, last, rows, outputs, form);
   }
   barrier();
+}
+
+/**
+ * Codes of rows `first` to `last` in the order the tiles read them: of four rows, the bytes of a T each, and so on. Past the
+ * end of a row a T may hold what follows; no tile reads that.
+ */
+function packRows<T>(packed: usize, codes: usize, first: usize, last: usize, inputs: usize): void {
+  for (let row = first; row < last; row += 4) {
+    let a0 = codes + row * inputs;
+    let a1 = codes + min(row + 1, last - 1) * inputs;
+    let a2 = codes + min(row + 2, last - 1) * inputs;
+    let a3 = codes + min(row + 3, last - 1) * inputs;
+    for (const stop = a0 + inputs; a0 < stop; packed += sizeof<T>() << 2) {
+      store<T>(packed, load<T>(a0));
+      store<T>(packed, load<T>(a1), sizeof<T>());
+      store<T>(packed, load<T>(a2), 2 * sizeof<T>());
+      store<T>(packed, load<T>(a3), 3 * sizeof<T>());
+      a0 += sizeof<T>();
+      a1 += sizeof<T>();
+      a2 += sizeof<T>();
+      a3 += sizeof<T>();
+    }
+  }
 }
 
 /** y of `count` rows and a panel; the rows' minima lie `toMinimum` behind their scales. */

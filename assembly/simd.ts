@@ -46,6 +46,19 @@ export function lookup(a: v128, b: v128): v128 {
   return i8x16.swizzle(a, b);
 }
 
+/**
+ * Word i of four in memory, in all lanes. Edge engines have no guard pages, so there each access costs a comparison, and the
+ * four words are one load and shuffles; in Node a load that broadcasts costs nothing beside it.
+ */
+export function spread(words: usize, i: i32): v128 {
+  if (ASC_FEATURE_THREADS) return v128.load32_splat(words + (i << 2));
+  const four = v128.load(words);
+  if (i == 0) return v128.shuffle<i32>(four, four, 0, 0, 0, 0);
+  if (i == 1) return v128.shuffle<i32>(four, four, 1, 1, 1, 1);
+  if (i == 2) return v128.shuffle<i32>(four, four, 2, 2, 2, 2);
+  return v128.shuffle<i32>(four, four, 3, 3, 3, 3);
+}
+
 /** a₀ b₀ + a₁ b₁ of neighbouring bytes, a signed and b in 0..127, in eight i16 lanes; exact on every target. */
 export function dotPairs(a: v128, b: v128): v128 {
   if (ASC_FEATURE_RELAXED_SIMD) return i16x8.relaxed_dot_i8x16_i7x16_s(a, b);

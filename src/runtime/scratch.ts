@@ -116,12 +116,13 @@ export function searchInt8Scratch(cols: number): number {
   return 3 * cols + 16;
 }
 
-/** Rows of outputs that `assembly/linear-quantized.ts` keeps until their GELU is quantised. */
-const QUANTIZED_ROWS = 32;
+/** `BLOCK` and `LONG_BLOCK` of `assembly/linear-quantized.ts`: rows of outputs kept until their GELU is quantised, rows packed. */
+const ACTIVE_ROWS = 32;
+const PACKED_ROWS = 128;
 
-/** `linearQuantizedForward`: a panel of the weight, a tile of products, rows of outputs. */
+/** `linearQuantizedForward`: a panel of the weight, a tile of products, rows of outputs, packed rows of codes. */
 export function linearQuantizedScratch(inputs: number, outputs: number, ranks: number): number {
-  return ranks * (8 * inputs + 128 + 4 * QUANTIZED_ROWS * outputs);
+  return ranks * (8 * inputs + 128 + 4 * ACTIVE_ROWS * outputs + PACKED_ROWS * roundUp(inputs, 8));
 }
 
 /** What `quantizeActivations` writes: codes, then a scale and a minimum for each row. */
