@@ -128,6 +128,7 @@ async function* tables(
     for (const dtype of dtypes) {
       await using one = await SimCSE.load(folders.f32, { threads: 1, dtype });
       await using two = await SimCSE.load(folders.f32, { threads: 2, dtype });
+      await using here = await SimCSE.load(folders.f32, { threads: 0, dtype });
       const paths = peer(size, dtype);
       const session = paths && (await openSession(...paths));
       for (const [title, batch] of Object.entries(batches)) {
@@ -136,6 +137,12 @@ async function* tables(
         const cases: Case[] = [{ name: OURS, texts, run: () => one.encode(batch) }];
         if (many) {
           cases.push({ name: "simcse-edge, two threads", texts, run: () => two.encode(batch) });
+        } else {
+          cases.push({
+            name: "simcse-edge, caller's thread",
+            texts,
+            run: () => here.encode(batch),
+          });
         }
         if (session) {
           cases.push({ name: PADDED, texts, run: () => session(batch) });

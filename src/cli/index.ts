@@ -66,7 +66,7 @@ async function add(file: string, input: string, options: AddOptions): Promise<vo
 
 async function search(file: string, query: string, options: SearchCommandOptions): Promise<void> {
   const { model: folder, topK, threshold, prompt, json } = options;
-  await using model = await SimCSE.load(folder, { threads: 1 });
+  await using model = await SimCSE.load(folder, { threads: 0 });
   const index = await model.loadIndex(file);
   const results = await index.search(query, {
     topK,

@@ -9,7 +9,7 @@ export function addSimilarity(program: Command): void {
     .argument("<b>", "another")
     .requiredOption("--model <model>", "model folder, or its name on a hub: org/name[@revision]")
     .action(async (a: string, b: string, { model: folder }: { model: string }) => {
-      await using model = await SimCSE.load(folder, { threads: 1 });
+      await using model = await SimCSE.load(folder, { threads: 0 });
       console.log((await model.similarity(a, b)).toFixed(4));
     });
 }

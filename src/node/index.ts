@@ -1,6 +1,8 @@
 /** The API in Node: model folders, threads and files. What a program may never need is loaded when it does. */
 import { availableParallelism } from "node:os";
 import { type Dtype, DTYPES } from "../model/config.ts";
+import { allocateEncoders } from "../model/load-encoders.ts";
+import { SentenceEncoder } from "../model/sentence-encoder.ts";
 import { FlatIndex, type NewItem } from "../search/flat-index.ts";
 import { TextIndex } from "../search/text-index.ts";
 import { type BuildOptions, configure, type ModelOptions, SentenceModel } from "../simcse.ts";
@@ -16,7 +18,10 @@ export { type ModelFolder, readModelFolder, writeModelFolder } from "./model-fol
 export { Team } from "./team.ts";
 
 export interface LoadOptions extends ModelOptions {
-  /** Threads that encode, at most as many as cores. Default: all cores. */
+  /**
+   * Threads that encode, at most as many as cores. Default: all cores. With 0 the caller's own encodes, and does nothing
+   * else meanwhile: sooner ready, and without a message there and back.
+   */
   readonly threads?: number;
   /** Number format of the weights. Default: that of the folder. An f32 folder is quantised while it is loaded. */
   readonly dtype?: Dtype;
@@ -38,20 +43,24 @@ export class SimCSE extends SentenceModel {
     folder: string,
     { threads = availableParallelism(), dtype, ...options }: LoadOptions = {},
   ): Promise<SimCSE> {
+    if (!(Number.isInteger(threads) && threads >= 0)) {
+      throw new RangeError(`threads ${threads}: expected a whole number from 0`);
+    }
     const read = await readModelFolder(folder);
     const { config, tensors } = await convertTo(dtype, {
       ...read,
       config: configure(read.config, options),
     });
     const tokenizer = new Tokenizer(read.tokenizerJson);
-    const pool = await EncoderPool.start(
-      config,
-      tensors,
-      read.weightsFile,
-      Math.min(threads, availableParallelism()),
-    );
+    const kernels = await compileKernels("edge");
+    if (threads === 0) {
+      const memory = allocateEncoders(kernels, config, tensors, read.weightsFile);
+      return new SimCSE(new SentenceEncoder(kernels, config, memory), tokenizer, kernels);
+    }
+    const ranks = Math.min(threads, availableParallelism());
+    const pool = await EncoderPool.start(config, tensors, read.weightsFile, ranks);
     try {
-      return new SimCSE(pool, tokenizer, await compileKernels("edge"));
+      return new SimCSE(pool, tokenizer, kernels);
     } catch (error) {
       await pool.close();
       throw error;

@@ -71,6 +71,14 @@ describe.each(DTYPES)("%s: a vector has the same bits", (dtype) => {
     await pool.close();
   });
 
+  it("on the caller's thread", async () => {
+    const started = vi.spyOn(Worker.prototype, "postMessage");
+    await using loaded = await SimCSE.load(folderOf(dtype), { threads: 0 });
+    expect(await loaded.encode(TEXTS)).toEqual(reference.get(dtype)!.encode(TEXTS));
+    expect(started).not.toHaveBeenCalled();
+    started.mockRestore();
+  });
+
   it("without threads, of files in memory", async () => {
     const file = (name: string): Uint8Array => readFileSync(join(folderOf(dtype), name));
     const files = {
@@ -323,7 +331,8 @@ describe("load", () => {
       { maxLength: 65 },
       "maxLength 65: expected a whole number from 2 to the 64 positions",
     ],
-    ["no threads", { threads: 0 }, "threads 0: expected a whole number from 1"],
+    ["fewer threads than none", { threads: -1 }, "threads -1: expected a whole number from 0"],
+    ["half a thread", { threads: 0.5 }, "threads 0.5: expected a whole number from 0"],
     [
       "a head that the weights lack",
       { pooling: "cls" },
