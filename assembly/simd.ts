@@ -48,7 +48,7 @@ export function lookup(a: v128, b: v128): v128 {
 
 /**
  * Word i of four in memory, in all lanes. Edge engines have no guard pages, so there each access costs a comparison, and the
- * four words are one load and shuffles; in Node a load that broadcasts costs nothing beside it.
+ * four words are one load, as the optimiser makes one of equal ones, and shuffles; in Node a load that broadcasts costs nothing beside it.
  */
 export function spread(words: usize, i: i32): v128 {
   if (ASC_FEATURE_THREADS) return v128.load32_splat(words + (i << 2));
