@@ -6,7 +6,8 @@
  * tokens answer with keys and values, and what follows attention has a row a sentence.
  */
 import type { Arena, Tensor } from "../runtime/arena.ts";
-import type { Kernels, Pointer } from "../runtime/kernels.ts";
+import type { Pointer } from "../runtime/inference-kernels.ts";
+import type { Kernels } from "../runtime/kernels.ts";
 import { attentionBackwardScratch, dropoutScratch, linearScratch } from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
 import { type EncoderConfig, geluForm, isOfFirsts, type Pooling, secondLayer } from "./config.ts";

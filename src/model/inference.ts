@@ -3,7 +3,7 @@
  * f32 and for quantised weights, on any binary. Activations are reused from layer to layer.
  */
 import { type Arena, type Tensor, view } from "../runtime/arena.ts";
-import type { InferenceKernels, Pointer } from "../runtime/kernels.ts";
+import type { InferenceKernels, Pointer } from "../runtime/inference-kernels.ts";
 import {
   attentionForwardScratch,
   linearQuantizedScratch,

@@ -4,7 +4,8 @@
  * one, a few hundred masked tokens at a time: their loss is a sum.
  */
 import type { Arena, Tensor } from "../runtime/arena.ts";
-import type { Kernels, Pointer } from "../runtime/kernels.ts";
+import type { Pointer } from "../runtime/inference-kernels.ts";
+import type { Kernels } from "../runtime/kernels.ts";
 import { crossEntropyScratch, linearScratch } from "../runtime/scratch.ts";
 import { type EncoderConfig, geluForm } from "./config.ts";
 import type { Parameters } from "./parameters.ts";

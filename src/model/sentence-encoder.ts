@@ -1,6 +1,6 @@
 import { Arena, size } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
-import type { InferenceKernels, Pointer } from "../runtime/kernels.ts";
+import type { InferenceKernels, Pointer } from "../runtime/inference-kernels.ts";
 import { type Batch, type BatchLimits, planBatch, writeBatch } from "./batch.ts";
 import { type ModelConfig, sizesOf } from "./config.ts";
 import { encode, type InferenceBuffers, packWeights, planInferenceBuffers } from "./inference.ts";

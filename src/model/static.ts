@@ -3,7 +3,8 @@
  * of the tokens, so a step costs little more than its loss.
  */
 import type { Arena, Tensor } from "../runtime/arena.ts";
-import type { Kernels, Pointer } from "../runtime/kernels.ts";
+import type { Pointer } from "../runtime/inference-kernels.ts";
+import type { Kernels } from "../runtime/kernels.ts";
 import { linearScratch } from "../runtime/scratch.ts";
 import type { Batch } from "./batch.ts";
 import type { EncoderConfig } from "./config.ts";

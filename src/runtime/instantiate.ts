@@ -1,4 +1,4 @@
-import type { InferenceKernels } from "./kernels.ts";
+import type { InferenceKernels } from "./inference-kernels.ts";
 
 /**
  * Instantiates a compiled kernel binary over a memory that the host made; `K` is what the binary exports, the training

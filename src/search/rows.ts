@@ -2,7 +2,7 @@ import type { Part as FilePart } from "../files/source.ts";
 import { packSigns } from "../quantize/embeddings.ts";
 import { Arena, type ElementType, type Tensor } from "../runtime/arena.ts";
 import { instantiate } from "../runtime/instantiate.ts";
-import type { InferenceKernels } from "../runtime/kernels.ts";
+import type { InferenceKernels } from "../runtime/inference-kernels.ts";
 import { searchInt8Scratch } from "../runtime/scratch.ts";
 import type { Best } from "./best.ts";
 

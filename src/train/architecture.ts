@@ -25,7 +25,8 @@ import {
   staticForward,
 } from "../model/static.ts";
 import type { Arena, Tensor } from "../runtime/arena.ts";
-import type { Kernels, Pointer } from "../runtime/kernels.ts";
+import type { Pointer } from "../runtime/inference-kernels.ts";
+import type { Kernels } from "../runtime/kernels.ts";
 import { dropoutScratch } from "../runtime/scratch.ts";
 
 /** The same four parameter sets for either architecture, and its two passes over a chunk of the batch. */

@@ -7,9 +7,10 @@ import { compiled, INFERENCE_TARGETS, Machine, once, type Target, TARGETS } from
 /** Name and number of parameters of every method, in the order of the alphabet. */
 type Arities = readonly (readonly [string, number])[];
 
-/** The methods that `kernels.ts` declares for an interface, inherited ones not included. */
+/** The methods that the file of an interface declares, inherited ones not included. */
 function declared(name: "Kernels" | "InferenceKernels"): Arities {
-  const source = readFileSync("src/runtime/kernels.ts", "utf8");
+  const file = name === "Kernels" ? "kernels" : "inference-kernels";
+  const source = readFileSync(`src/runtime/${file}.ts`, "utf8");
   const [, body] = new RegExp(`export interface ${name}\\b[^{]*\\{\\n([^}]*)\\}`).exec(source)!;
   const methods = body!.matchAll(/^ {2}(\w+)\(([^)]*)\): \w+;$/gm);
   return sorted([...methods].map(([, method, list]) => [method!, list!.split(":").length - 1]));
