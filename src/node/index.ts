@@ -52,15 +52,15 @@ export class SimCSE extends SentenceModel {
       config: configure(read.config, options),
     });
     const tokenizer = new Tokenizer(read.tokenizerJson);
-    const kernels = await compileKernels("edge");
     if (threads === 0) {
+      const kernels = await compileKernels("edge");
       const memory = allocateEncoders(kernels, config, tensors, read.weightsFile);
       return new SimCSE(new SentenceEncoder(kernels, config, memory), tokenizer, kernels);
     }
     const ranks = Math.min(threads, availableParallelism());
     const pool = await EncoderPool.start(config, tensors, read.weightsFile, ranks);
     try {
-      return new SimCSE(pool, tokenizer, kernels);
+      return new SimCSE(pool, tokenizer, await compileKernels("edge"));
     } catch (error) {
       await pool.close();
       throw error;

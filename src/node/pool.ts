@@ -67,7 +67,7 @@ export class EncoderPool implements Encoder {
 
   /**
    * Loads the weights and starts the threads. `file` names the weights in errors.
-   * @throws FormatError for weights that are not those of `config`
+   * @throws FormatError for weights that are not those of `config`; RangeError for fewer threads than one
    */
   static async start(
     config: ModelConfig,
@@ -75,6 +75,9 @@ export class EncoderPool implements Encoder {
     file: string,
     threads: number,
   ): Promise<EncoderPool> {
+    if (!Number.isInteger(threads) || threads < 1) {
+      throw new RangeError(`threads ${threads}: expected a whole number from 1`);
+    }
     const module = await compileKernels("node");
     const plan = planEncoders(config, threads);
     const memory = memoryOf(plan, true);
