@@ -7,6 +7,7 @@
  *     node recipes/contrasts.ts 20000 | gzip -9n > recipes/contrasts.csv.gz
  */
 import { readFileSync } from "node:fs";
+import { parsePairs } from "../src/evaluate/pairs.ts";
 import { RandomStream } from "../src/train/random.ts";
 
 type Triplet = readonly [sentence: string, same: string, other: string];
@@ -394,15 +395,13 @@ const count = Number(process.argv[2] ?? 20_000);
 if (!(Number.isInteger(count) && count > 0))
   throw new Error(`expected a number of triplets, found ${process.argv[2]}`);
 const quoted = (cell: string): string => (cell.includes(",") ? `"${cell}"` : cell);
-const tests = new Set(
-  readFileSync(new URL("../examples/order-negation.tsv", import.meta.url), "utf8")
-    .split(/[\t\n]/)
-    .map((cell) => cell.toLowerCase()),
-);
+const EXAMPLES = "examples/order-negation.tsv";
+const text = readFileSync(new URL(`../${EXAMPLES}`, import.meta.url), "utf8");
+const tests = new Set(parsePairs(text, EXAMPLES).pairs.flatMap(({ a: one, b }) => [one, b]));
 console.log("sent0,sent1,hard_neg");
-for (let i = 0; i < count;) {
+for (let left = count; left > 0;) {
   const triplet = pick(RULES)().map(written);
-  if (triplet.some((sentence) => tests.has(sentence.toLowerCase()))) continue;
+  if (triplet.some((sentence) => tests.has(sentence))) continue;
   console.log(triplet.map(quoted).join(","));
-  i++;
+  left--;
 }
