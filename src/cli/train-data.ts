@@ -25,6 +25,9 @@ import { shareOf } from "./options.ts";
 import { count, note } from "./terminal.ts";
 import type { TrainOptions } from "./train-options.ts";
 
+/** A file with columns of its own: `triplets.csv:sent0,sent1`. */
+const OWN_COLUMNS = /^(.+\.(?:csv|tsv|jsonl|parquet)(?:\.(?:gz|zst))?):(.+)$/;
+
 /** Reads and tokenizes all files, and says what became of their rows. */
 export async function readData(
   { train: files = [], corpus, columns, neighbours, maxLength }: TrainOptions,
@@ -32,8 +35,9 @@ export async function readData(
   more: Pick<SourceOptions, "ignoredId" | "onSentence">,
 ): Promise<{ sentences: Sequences; sources: Source[] }> {
   const inputs = files.map((text) => {
-    const { name, share } = shareOf("--train", text);
-    return { name, share, open: () => openRows(name, columns) };
+    const { name: file, share } = shareOf("--train", text);
+    const [, name = file, own] = OWN_COLUMNS.exec(file) ?? [];
+    return { name, share, open: () => openRows(name, own?.split(",") ?? columns) };
   });
   if (corpus !== undefined) {
     inputs.push({ name: corpus, share: undefined, open: async () => openText(corpus) });

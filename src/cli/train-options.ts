@@ -14,7 +14,7 @@ import { DEFAULT_THREADS, numberBetween, wholeNumber } from "./options.ts";
 
 export interface TrainOptions {
   readonly model: string;
-  /** Files of rows, each with its share after a colon if it has one. */
+  /** Files of rows, each with its columns and its share after colons if it has them. */
   readonly train?: readonly string[];
   /** Files of a recipe, `name=file` each. */
   readonly data?: readonly string[];
@@ -94,12 +94,12 @@ export function trainCommand(program: Command): Command {
     .optionsGroup("Data:")
     .option(
       "--train <files...>",
-      "txt, csv, tsv, jsonl (also .gz, .zst) or parquet with 1 to 3 columns; file:0.7 makes 0.7 of the batches of it",
+      "txt, csv, tsv, jsonl (also .gz, .zst) or parquet with 1 to 3 columns; file:0.7 makes 0.7 of the batches of it, file:a,b takes these columns",
     )
     .option("--corpus <file>", "text file, one sentence a line, whatever its name")
     .option(
       "--columns <names>",
-      "columns of all files: sentence, positive, hard negative",
+      "columns of all files without their own: sentence, positive, hard negative",
       (names) => names.split(","),
     )
     .option(

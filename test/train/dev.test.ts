@@ -205,6 +205,19 @@ describe("simcse train", () => {
     expect(errors).toContain(`${path("broken.json")}: ${message}`);
   });
 
+  it("takes the columns that a file names, whatever --columns says of the others", () => {
+    // prettier-ignore
+    const errors = succeeds(["train", "--model", path("model"), "--output", path("columns"), "--train", path("triplets.csv:sent1,sent0:0.5"),
+      path("triplets.csv:0.5"), "--columns", "sent0,hard_neg", "--steps", "2", "--batch-size", "4"]);
+    expect(errors).toMatch(/triplets\.csv: \d+ rows \(sent1, sent0\)/);
+    expect(errors).toMatch(/triplets\.csv: \d+ rows \(sent0, hard_neg\)/);
+    // prettier-ignore
+    const missing = simcse(["train", "--model", path("model"), "--output", path("x"), "--train", path("triplets.csv:sent0,positive")]);
+    expect(missing.errors).toContain(
+      `${path("triplets.csv")}: expected a column positive, found sent0, sent1, hard_neg`,
+    );
+  });
+
   it("trains the recipes' settings", () => {
     for (const recipe of readdirSync("recipes").filter(
       (name) => !/nano|mini/.test(name) && name.endsWith(".json"),
