@@ -8,7 +8,7 @@ const DEV = "../shared/data/sts/stsb/dev.tsv";
 
 describe.each([
   { name: "simcse-edge-nano", dev: 81.31, far: 0.1 },
-  { name: "simcse-edge-mini", dev: 82.06, far: 0.2 },
+  { name: "simcse-edge-mini", dev: 83.04, far: 0.2 },
 ])("$name, one of our own", ({ name, dev, far: most }) => {
   it("loads by its name and knows what is near", async () => {
     await using model = await SimCSE.load(name, { threads: 1 });
