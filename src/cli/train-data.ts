@@ -25,8 +25,8 @@ import { shareOf } from "./options.ts";
 import { count, note } from "./terminal.ts";
 import type { TrainOptions } from "./train-options.ts";
 
-/** A file with columns of its own: `triplets.csv:sent0,sent1`. */
-const OWN_COLUMNS = /^(.+\.(?:csv|tsv|jsonl|parquet)(?:\.(?:gz|zst))?):(.+)$/;
+/** A file with columns of its own: `triplets.csv:sent0,sent1`. What follows a drive's colon has no extension before it. */
+const OWN_COLUMNS = /^(.+\.\w+):([^/\\]+)$/;
 
 /** Reads and tokenizes all files, and says what became of their rows. */
 export async function readData(

@@ -94,12 +94,12 @@ export function trainCommand(program: Command): Command {
     .optionsGroup("Data:")
     .option(
       "--train <files...>",
-      "txt, csv, tsv, jsonl (also .gz, .zst) or parquet with 1 to 3 columns; file:0.7 makes 0.7 of the batches of it, file:a,b takes these columns",
+      "txt, csv, tsv, jsonl (also .gz, .zst) or parquet with 1 to 3 columns; file:0.7 makes 0.7 of the batches of it",
     )
     .option("--corpus <file>", "text file, one sentence a line, whatever its name")
     .option(
       "--columns <names>",
-      "columns of all files without their own: sentence, positive, hard negative",
+      "columns of all files: sentence, positive, hard negative; file:a,b and file:a,b:0.7 choose for one",
       (names) => names.split(","),
     )
     .option(
