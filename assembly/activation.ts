@@ -16,7 +16,7 @@
  *
  *   every operand [count], count % 4 == 0; outputs may lie on inputs
  */
-import { logisticCdf4, logisticSlope4, normalGeluRow, tanh4 } from "./math";
+import { logisticCdf4, logisticSlope4, normalGeluRow, normalSlopeRow, tanh4 } from "./math";
 import { Exact, Fused } from "./simd";
 import { barrier, begin, end } from "./team";
 
@@ -25,7 +25,7 @@ const TANH: usize = 1;
 
 function geluRow<Rounding>(y: usize, x: usize, bytes: usize, form: usize): void {
   if (form == ERF) {
-    normalGeluRow<Rounding>(y, x, 0, bytes);
+    normalGeluRow<Rounding>(y, x, bytes);
   } else {
     for (let i: usize = 0; i < bytes; i += 16) {
       const xi = v128.load(x + i);
@@ -72,7 +72,7 @@ export function geluBackward(dx: usize, dy: usize, x: usize, count: usize, form:
   const first = begin(count >> 2) << 4;
   const last = end(count >> 2) << 4;
   if (form == ERF) {
-    normalGeluRow<Fused>(dx + first, x + first, dy + first, last - first);
+    normalSlopeRow(dx + first, dy + first, x + first, last - first);
   } else {
     for (let i = first; i < last; i += 16)
       v128.store(dx + i, f32x4.mul(v128.load(dy + i), logisticSlope4(v128.load(x + i))));

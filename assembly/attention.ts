@@ -45,16 +45,15 @@ function keptBytes(length: usize): usize {
 
 /**
  * Turns a row of S · log₂ e into exp(S - max S), and drops what the bytes at `keep` drop, if there are any; what fills the last
- * vectors becomes negligible. Returns `scale` / Σ exp(S - max S) at `inverse`, and log Σ exp S at `logSumExp` unless that is 0.
- * Dividing is left to the rows of O, which are shorter.
+ * vectors becomes negligible. Returns Σ exp(S - max S) at `sum`, and max S at `logSumExp` unless that is 0. Dividing is left to the
+ * rows of O, which are shorter.
  */
 export function softmaxRow<Rounding>(
   row: usize,
   length: usize,
-  inverse: usize,
+  sum: usize,
   logSumExp: usize,
   keep: usize,
-  scale: f32,
 ): void {
   const bytes = scoreStride(length);
   for (let j = length << 2; j < bytes; j += 4) store<f32>(row + j, MASKED);
@@ -72,9 +71,26 @@ export function softmaxRow<Rounding>(
   }
   const top = maxLanes(f32x4.pmax(high0, high1));
 
-  const sum = sumLanes(exp2Row<Rounding>(row, bytes, f32x4.splat(top), keep));
-  store<f32>(inverse, scale / sum);
-  if (logSumExp) store<f32>(logSumExp, top * LN2 + f32x4.extract_lane(log4(f32x4.splat(sum)), 0));
+  store<f32>(sum, sumLanes(exp2Row<Rounding>(row, bytes, f32x4.splat(top), keep)));
+  if (logSumExp) store<f32>(logSumExp, top * LN2);
+}
+
+/** Turns max S at `logSumExp` into log Σ exp S, and the sums of the rows into `scale` / Σ exp(S - max S), up to three behind them too. */
+function finishSums(sums: usize, logSumExp: usize, rows: usize, scale: f32): void {
+  const bytes = rows << 2;
+  if (logSumExp) {
+    let i: usize = 0;
+    for (; i + 16 <= bytes; i += 16) {
+      const logs = log4(v128.load(sums + i));
+      v128.store(logSumExp + i, f32x4.add(v128.load(logSumExp + i), logs));
+    }
+    for (; i < bytes; i += 4) {
+      const log = f32x4.extract_lane(log4(v128.load32_splat(sums + i)), 0);
+      store<f32>(logSumExp + i, load<f32>(logSumExp + i) + log);
+    }
+  }
+  for (let i: usize = 0; i < bytes; i += 16)
+    v128.store(sums + i, f32x4.div(f32x4.splat(scale), v128.load(sums + i)));
 }
 
 /** Multiplies whole vectors by a number. */
@@ -111,8 +127,8 @@ function forward<Rounding>(
   const packedK = scratch + rankOf() * forwardScratch(maxLength, headDim);
   const packedV = packedK + packedBytes(headDim, maxLength);
   const scores = packedV + packedBytes(maxLength, headDim);
-  const inverses = scores + ROWS * scoreStride(maxLength);
-  const kept = inverses + ROWS * 4;
+  const sums = scores + ROWS * scoreStride(maxLength);
+  const kept = sums + ROWS * 4;
   const own = kept + keptBytes(maxLength);
 
   // Heads are the outer index: with as many heads as ranks, or a multiple, all shares are the same sequences.
@@ -154,16 +170,17 @@ function forward<Rounding>(
         const line = (originRow() + start + i) * heads + head;
         keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
       }
+      const logs = logSumExp ? logSumExp + ((head * askers + asker + i) << 2) : 0;
       for (let row: usize = 0; row < rows; row++) {
         softmaxRow<Rounding>(
           scores + row * rowStride,
           length,
-          inverses + (row << 2),
-          logSumExp ? logSumExp + ((head * askers + asker + i + row) << 2) : 0,
+          sums + (row << 2),
+          logs ? logs + (row << 2) : 0,
           threshold ? kept + row * (blocks << 4) : 0,
-          keepScale(threshold),
         );
       }
+      finishSums(sums, logs, rows, keepScale(threshold));
       const o = context + (asker + i) * stride + column;
       multiplyAlone<Rounding>(
         o,
@@ -179,7 +196,7 @@ function forward<Rounding>(
         own,
       );
       for (let row: usize = 0; row < rows; row++)
-        scaleRow(o + row * stride, headDim << 2, load<f32>(inverses + (row << 2)));
+        scaleRow(o + row * stride, headDim << 2, load<f32>(sums + (row << 2)));
     }
   }
   barrier();

@@ -21,6 +21,7 @@ export const MC: usize = 96; // rows of an A block: whole tiles of six
 const LARGE: usize = 1 << 20; // elements of a B that is read from beyond L2 for every block: twice as many rows meet it then
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
 const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
+const SHALLOW: usize = 64;
 export const FEW_ROWS: usize = 32;
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
@@ -140,7 +141,8 @@ function multiplyBlock<Rounding>(
 ): void {
   const kc = kBlock(k);
   const allCols = ((cols + NR - 1) / NR) * NR;
-  const packsAll = transposed || !readsRows<Rounding>() || lastPanel - firstPanel > FEW;
+  const panels = lastPanel - firstPanel;
+  const packsAll = transposed || !readsRows<Rounding>() || panels > (k > SHALLOW ? FEW : 2 * FEW);
   for (let p: usize = 0; p < k; p += kc) {
     const depth = min(kc, k - p);
     const addsToC = accumulate || p > 0;
@@ -165,7 +167,7 @@ function multiplyBlock<Rounding>(
     }
 
     // dW of few rows spends its time on C, and follows its rows; others go down them, with a panel of B in L1.
-    const along = transposed && k <= FEW_ROWS;
+    const along = (transposed && k <= FEW_ROWS) || (!bias && !bStride && panels * depth <= 512);
     let panel = scratch;
     for (let i = firstRow, n = firstPanel; i < lastRow && n < lastPanel;) {
       const height = tileHeight<Rounding>(lastRow - i);

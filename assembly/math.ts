@@ -67,25 +67,70 @@ function exp2<Rounding>(x: v128): v128 {
 
 /**
  * Replaces a row of whole pairs of vectors by 2^(x - top), or 0 where dropout drops them by the bytes at `keep`, if there are any, and
- * returns the sum of the powers before that, lane by lane. Two chains side by side hide each other's latency.
+ * returns the sum of the powers before that, lane by lane. Four chains go side by side, as six do in `sixGelus`.
  */
 export function exp2Row<Rounding>(row: usize, bytes: usize, top: v128, keep: usize): v128 {
-  let sum0 = f32x4.splat(0);
-  let sum1 = sum0;
-  for (const stop = row + bytes; row < stop; row += 32) {
-    let p0 = exp2<Rounding>(f32x4.sub(v128.load(row), top));
-    let p1 = exp2<Rounding>(f32x4.sub(v128.load(row, 16), top));
-    sum0 = f32x4.add(sum0, p0);
-    sum1 = f32x4.add(sum1, p1);
+  let sum = f32x4.splat(0);
+  const stop = row + bytes;
+  for (; row + 64 <= stop; row += 64) {
+    const magic = v128.load32_splat(EXP2);
+    let k = v128.load32_splat(EXP2 + 4);
+    let r0 = f32x4.pmax(f32x4.sub(v128.load(row), top), k);
+    let r1 = f32x4.pmax(f32x4.sub(v128.load(row, 16), top), k);
+    let r2 = f32x4.pmax(f32x4.sub(v128.load(row, 32), top), k);
+    let r3 = f32x4.pmax(f32x4.sub(v128.load(row, 48), top), k);
+    let s0 = f32x4.add(r0, magic);
+    let s1 = f32x4.add(r1, magic);
+    let s2 = f32x4.add(r2, magic);
+    let s3 = f32x4.add(r3, magic);
+    r0 = f32x4.sub(r0, f32x4.sub(s0, magic));
+    r1 = f32x4.sub(r1, f32x4.sub(s1, magic));
+    r2 = f32x4.sub(r2, f32x4.sub(s2, magic));
+    r3 = f32x4.sub(r3, f32x4.sub(s3, magic));
+    s0 = i32x4.shl(s0, 23);
+    s1 = i32x4.shl(s1, 23);
+    s2 = i32x4.shl(s2, 23);
+    s3 = i32x4.shl(s3, 23);
+    let p0 = v128.load32_splat(EXP2 + 8);
+    let p1 = p0;
+    let p2 = p0;
+    let p3 = p0;
+    for (let at = EXP2 + 12; at < EXP2 + 28; at += 4) {
+      k = v128.load32_splat(at);
+      p0 = multiplyAdd<Rounding>(p0, r0, k);
+      p1 = multiplyAdd<Rounding>(p1, r1, k);
+      p2 = multiplyAdd<Rounding>(p2, r2, k);
+      p3 = multiplyAdd<Rounding>(p3, r3, k);
+    }
+    p0 = multiplyAdd<Rounding>(p0, f32x4.mul(r0, s0), s0);
+    p1 = multiplyAdd<Rounding>(p1, f32x4.mul(r1, s1), s1);
+    p2 = multiplyAdd<Rounding>(p2, f32x4.mul(r2, s2), s2);
+    p3 = multiplyAdd<Rounding>(p3, f32x4.mul(r3, s3), s3);
+    sum = f32x4.add(sum, f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3)));
     if (keep) {
       p0 = v128.and(p0, keepMask(keep));
       p1 = v128.and(p1, keepMask(keep + 4));
-      keep += 8;
+      p2 = v128.and(p2, keepMask(keep + 8));
+      p3 = v128.and(p3, keepMask(keep + 12));
+      keep += 16;
+    }
+    v128.store(row, p0);
+    v128.store(row, p1, 16);
+    v128.store(row, p2, 32);
+    v128.store(row, p3, 48);
+  }
+  if (row < stop) {
+    let p0 = exp2<Rounding>(f32x4.sub(v128.load(row), top));
+    let p1 = exp2<Rounding>(f32x4.sub(v128.load(row, 16), top));
+    sum = f32x4.add(sum, f32x4.add(p0, p1));
+    if (keep) {
+      p0 = v128.and(p0, keepMask(keep));
+      p1 = v128.and(p1, keepMask(keep + 4));
     }
     v128.store(row, p0);
     v128.store(row, p1, 16);
   }
-  return f32x4.add(sum0, sum1);
+  return sum;
 }
 
 const LOG = memory.data<f32>([
@@ -129,83 +174,165 @@ export function log4(x: v128): v128 {
   return mulAdd(n, v128.load32_splat(LOG + 40), f32x4.add(r, p));
 }
 
-const CDF = memory.data<f32>([
-  5.19999981,
-  -5.19999981,
-  0.5,
-  11.6369085,
-  626.137573,
-  10996.1094,
-  98813.6484,
-  794918.688, // of p
-  224.623596,
-  5387.0957,
-  74399.3438,
-  579772.062,
-  1992566.75, // of q, whose first is 1
-  -0.721347520444, // -½ log₂ e
-  -1.3257480647, // log₂ of 1 / √(2π)
+const GELU = memory.data<f32>([
+  7.5,
+  2.35930438e-5,
+  -0.000178347254,
+  0.000780033472,
+  -0.00120842492,
+  0.00353329093,
+  0.00515150791,
+  0.0317493193,
+  0.118202351,
+  0.237218305,
+  1.18920708, // of p
 ]);
 
+const GELU_SLOPE = memory.data<f32>([
+  7.5,
+  5.71855089e-5,
+  -0.000228092627,
+  0.00145712926,
+  0.000849598844,
+  0.00700766267,
+  0.0897650421,
+  -0.020954106,
+  1, // of p
+  -0.0205569118,
+  0.247869,
+  -0.839805484,
+  0.500000179, // of u
+  0.5,
+  -0.0,
+]);
+
+/** Type arguments: x Φ(x), or its slope. */
+type Value = f32;
+type Slope = i32;
+
 /**
- * GELU y = x · Φ(x) of a row of whole vectors, or with `dy` its gradient dy · (Φ(x) + x φ(x)).
+ * GELU y = x · Φ(x) of a row of whole vectors.
  *
- * Φ(x) = (1 + erf(x / √2)) / 2 has absolute error below 3e-7: ½ + c p(c²) / q(c²) with c = x clamped to ±5.19999981, p of degree 4 and q of
- * degree 5, a minimax fit of ours. φ(x) is a power of 2. Two chains side by side share the constants and hide each other's latency.
+ * With t = |x| up to 7.5, x Φ(x) = max(x, 0) - t Φ(-t), and Φ(x) + x φ(x) = ½ ± (½ - g) with g = Φ(-t) - t φ(t). Φ(-t) is 1 / p(t)⁴ and g is
+ * u(t) / p(t)⁴, minimax fits of ours: a fourth power falls like the tail of a normal distribution, so that polynomials of small degree will do.
+ * Φ has absolute error below 3e-7, and the slope below 4e-7.
  */
-export function normalGeluRow<Rounding>(y: usize, x: usize, dy: usize, bytes: usize): void {
-  for (let i: usize = 0; i < bytes; i += 32) {
-    const isPair = i + 32 <= bytes;
-    const x0 = v128.load(x + i);
-    const x1 = isPair ? v128.load(x + i, 16) : x0;
-    let k = v128.load32_splat(CDF + 4);
-    let c0 = f32x4.pmax(x0, k);
-    let c1 = f32x4.pmax(x1, k);
-    k = v128.load32_splat(CDF);
-    c0 = f32x4.pmin(c0, k);
-    c1 = f32x4.pmin(c1, k);
-    const s0 = f32x4.mul(c0, c0);
-    const s1 = f32x4.mul(c1, c1);
-    k = v128.load32_splat(CDF + 32);
-    let q0 = f32x4.add(s0, k);
-    let q1 = f32x4.add(s1, k);
-    k = v128.load32_splat(CDF + 36);
-    q0 = multiplyAdd<Rounding>(q0, s0, k);
-    q1 = multiplyAdd<Rounding>(q1, s1, k);
-    k = v128.load32_splat(CDF + 40);
-    q0 = multiplyAdd<Rounding>(q0, s0, k);
-    q1 = multiplyAdd<Rounding>(q1, s1, k);
-    k = v128.load32_splat(CDF + 44);
-    q0 = multiplyAdd<Rounding>(q0, s0, k);
-    q1 = multiplyAdd<Rounding>(q1, s1, k);
-    k = v128.load32_splat(CDF + 48);
-    q0 = multiplyAdd<Rounding>(q0, s0, k);
-    q1 = multiplyAdd<Rounding>(q1, s1, k);
-    let p0 = v128.load32_splat(CDF + 12);
-    k = v128.load32_splat(CDF + 16);
-    let p1 = multiplyAdd<Rounding>(p0, s1, k);
-    p0 = multiplyAdd<Rounding>(p0, s0, k);
-    k = v128.load32_splat(CDF + 20);
-    p0 = multiplyAdd<Rounding>(p0, s0, k);
-    p1 = multiplyAdd<Rounding>(p1, s1, k);
-    k = v128.load32_splat(CDF + 24);
-    p0 = multiplyAdd<Rounding>(p0, s0, k);
-    p1 = multiplyAdd<Rounding>(p1, s1, k);
-    k = v128.load32_splat(CDF + 28);
-    p0 = multiplyAdd<Rounding>(p0, s0, k);
-    p1 = multiplyAdd<Rounding>(p1, s1, k);
-    k = v128.load32_splat(CDF + 8);
-    p0 = f32x4.add(f32x4.div(f32x4.mul(c0, p0), q0), k);
-    p1 = f32x4.add(f32x4.div(f32x4.mul(c1, p1), q1), k);
-    if (dy) {
-      const a = v128.load32_splat(CDF + 52);
-      const b = v128.load32_splat(CDF + 56);
-      p0 = fma(x0, exp2<Rounding>(fma(f32x4.mul(x0, x0), a, b)), p0);
-      p1 = fma(x1, exp2<Rounding>(fma(f32x4.mul(x1, x1), a, b)), p1);
-    }
-    v128.store(y + i, f32x4.mul(dy ? v128.load(dy + i) : x0, p0));
-    if (isPair) v128.store(y + i, f32x4.mul(dy ? v128.load(dy + i, 16) : x1, p1), 16);
+export function normalGeluRow<Rounding>(y: usize, x: usize, bytes: usize): void {
+  gelus<Rounding, Value>(y, x, 0, bytes);
+}
+
+/** Its gradient dy · (Φ(x) + x φ(x)). */
+export function normalSlopeRow(dx: usize, dy: usize, x: usize, bytes: usize): void {
+  gelus<Fused, Slope>(dx, x, dy, bytes);
+}
+
+function gelus<Rounding, Kind>(y: usize, x: usize, dy: usize, bytes: usize): void {
+  let i: usize = 0;
+  for (; i + 96 <= bytes; i += 96)
+    sixGelus<Rounding, Kind>(y + i, x + i, dy + i, 16, 32, 48, 64, 80);
+  if (i < bytes) {
+    const last = bytes - i - 16;
+    const o1 = min<usize>(16, last);
+    const o2 = min<usize>(32, last);
+    const o3 = min<usize>(48, last);
+    const o4 = min<usize>(64, last);
+    sixGelus<Rounding, Kind>(y + i, x + i, dy + i, o1, o2, o3, o4, last);
   }
+}
+
+/**
+ * Those of six vectors, the first at y and x, the others so many bytes further; they may be the same ones, as all are read before one is written.
+ * Six chains go side by side, as one alone waits for its own results. Steps in loops keep them so: of steps written out, the optimiser
+ * makes one expression for each chain.
+ */
+@inline
+function sixGelus<Rounding, Kind>(
+  y: usize,
+  x: usize,
+  dy: usize,
+  o1: usize,
+  o2: usize,
+  o3: usize,
+  o4: usize,
+  o5: usize,
+): void {
+  const table = isFloat<Kind>() ? GELU : GELU_SLOPE;
+  const end = table + (isFloat<Kind>() ? 44 : 36);
+  let k = v128.load32_splat(table);
+  const t0 = i32x4.min_s(f32x4.abs(v128.load(x)), k);
+  const t1 = i32x4.min_s(f32x4.abs(v128.load(x + o1)), k);
+  const t2 = i32x4.min_s(f32x4.abs(v128.load(x + o2)), k);
+  const t3 = i32x4.min_s(f32x4.abs(v128.load(x + o3)), k);
+  const t4 = i32x4.min_s(f32x4.abs(v128.load(x + o4)), k);
+  const t5 = i32x4.min_s(f32x4.abs(v128.load(x + o5)), k);
+  let p0 = v128.load32_splat(table + 4);
+  let p1 = p0;
+  let p2 = p0;
+  let p3 = p0;
+  let p4 = p0;
+  let p5 = p0;
+  for (let at = table + 8; at < end; at += 4) {
+    k = v128.load32_splat(at);
+    p0 = multiplyAdd<Rounding>(p0, t0, k);
+    p1 = multiplyAdd<Rounding>(p1, t1, k);
+    p2 = multiplyAdd<Rounding>(p2, t2, k);
+    p3 = multiplyAdd<Rounding>(p3, t3, k);
+    p4 = multiplyAdd<Rounding>(p4, t4, k);
+    p5 = multiplyAdd<Rounding>(p5, t5, k);
+  }
+  for (let square = 0; square < 2; square++) {
+    p0 = f32x4.mul(p0, p0);
+    p1 = f32x4.mul(p1, p1);
+    p2 = f32x4.mul(p2, p2);
+    p3 = f32x4.mul(p3, p3);
+    p4 = f32x4.mul(p4, p4);
+    p5 = f32x4.mul(p5, p5);
+  }
+  if (isFloat<Kind>()) {
+    const zero = f32x4.splat(0);
+    p0 = f32x4.sub(i32x4.max_s(v128.load(x), zero), f32x4.div(t0, p0));
+    p1 = f32x4.sub(i32x4.max_s(v128.load(x + o1), zero), f32x4.div(t1, p1));
+    p2 = f32x4.sub(i32x4.max_s(v128.load(x + o2), zero), f32x4.div(t2, p2));
+    p3 = f32x4.sub(i32x4.max_s(v128.load(x + o3), zero), f32x4.div(t3, p3));
+    p4 = f32x4.sub(i32x4.max_s(v128.load(x + o4), zero), f32x4.div(t4, p4));
+    p5 = f32x4.sub(i32x4.max_s(v128.load(x + o5), zero), f32x4.div(t5, p5));
+  } else {
+    let u0 = v128.load32_splat(end);
+    let u1 = u0;
+    let u2 = u0;
+    let u3 = u0;
+    let u4 = u0;
+    let u5 = u0;
+    for (let at = end + 4; at < end + 16; at += 4) {
+      k = v128.load32_splat(at);
+      u0 = multiplyAdd<Rounding>(u0, t0, k);
+      u1 = multiplyAdd<Rounding>(u1, t1, k);
+      u2 = multiplyAdd<Rounding>(u2, t2, k);
+      u3 = multiplyAdd<Rounding>(u3, t3, k);
+      u4 = multiplyAdd<Rounding>(u4, t4, k);
+      u5 = multiplyAdd<Rounding>(u5, t5, k);
+    }
+    p0 = slopeTimes(v128.load(dy), f32x4.div(u0, p0), v128.load(x));
+    p1 = slopeTimes(v128.load(dy + o1), f32x4.div(u1, p1), v128.load(x + o1));
+    p2 = slopeTimes(v128.load(dy + o2), f32x4.div(u2, p2), v128.load(x + o2));
+    p3 = slopeTimes(v128.load(dy + o3), f32x4.div(u3, p3), v128.load(x + o3));
+    p4 = slopeTimes(v128.load(dy + o4), f32x4.div(u4, p4), v128.load(x + o4));
+    p5 = slopeTimes(v128.load(dy + o5), f32x4.div(u5, p5), v128.load(x + o5));
+  }
+  v128.store(y, p0);
+  v128.store(y + o1, p1);
+  v128.store(y + o2, p2);
+  v128.store(y + o3, p3);
+  v128.store(y + o4, p4);
+  v128.store(y + o5, p5);
+}
+
+/** dy · (½ ± (½ - g)) with the sign of x. */
+@inline
+function slopeTimes(dy: v128, g: v128, x: v128): v128 {
+  const half = v128.load32_splat(GELU_SLOPE + 52);
+  const sign = v128.and(x, v128.load32_splat(GELU_SLOPE + 56));
+  return f32x4.mul(dy, f32x4.add(half, v128.xor(f32x4.sub(half, g), sign)));
 }
 
 const LOGISTIC = memory.data<f32>([

@@ -103,7 +103,7 @@ export function read(bytes: usize): f32 {
 }
 
 /** The softmax of rows of scores at x [rows, cols], up to its division, which attention leaves to its outputs; cols % 8 == 0. */
-export function softmax(x: usize, inverse: usize, rows: usize, cols: usize): void {
+export function softmax(x: usize, sum: usize, rows: usize, cols: usize): void {
   for (let row: usize = 0; row < rows; row++)
-    softmaxRow<Fused>(x + ((row * cols) << 2), cols, inverse, 0, 0, 1);
+    softmaxRow<Fused>(x + ((row * cols) << 2), cols, sum, 0, 0);
 }
