@@ -10,7 +10,7 @@
  */
 import { multiplyFew } from "./few-rows";
 import { FEW_ROWS, multiplyInPlace, multiplyTogether } from "./gemm";
-import { packedBytes, packTogether } from "./pack";
+import { kBlock, packedBytes, packTogether } from "./pack";
 import { Fused } from "./simd";
 import { barrier, begin, end } from "./team";
 
@@ -136,25 +136,17 @@ export function linearBackwardWeight(
   scratch: usize,
 ): void {
   assertShape(inputs, outputs);
-  packTogether(scratch, x, inputs << 2, rows, inputs, false);
-  const own = scratch + packedBytes(rows, inputs);
-  multiplyTogether<Fused>(
-    dWeight,
-    inputs << 2,
-    dy,
-    outputs << 2,
-    true,
-    scratch,
-    outputs,
-    rows,
-    inputs,
-    0,
-    true,
-    0,
-    0,
-    0,
-    own,
-  );
+  // Block by block of the rows, which is what the sum runs over: a packed block of x stays in the cache for all of dW.
+  const block = kBlock(rows);
+  const own = scratch + packedBytes(block, inputs);
+  for (let row: usize = 0; row < rows; row += block) {
+    const count = min(block, rows - row);
+    const xs = x + ((row * inputs) << 2);
+    const dys = dy + ((row * outputs) << 2);
+    packTogether(scratch, xs, inputs << 2, count, inputs, false);
+    // prettier-ignore
+    multiplyTogether<Fused>(dWeight, inputs << 2, dys, outputs << 2, true, scratch, outputs, count, inputs, 0, true, 0, 0, 0, own);
+  }
   if (dBias) addColumnSums(dBias, dy, rows, outputs);
 }
 

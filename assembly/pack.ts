@@ -4,11 +4,14 @@ import { NR } from "./tile";
 
 export const KC: usize = 384; // longest panel
 
-/** Length of the blocks that k is cut into: equal ones, at most KC. */
+/**
+ * Length of the blocks that k is cut into: equal ones, at most KC, but for what makes them multiples of 32. Panels that are written side by side
+ * would otherwise often lie nearly a multiple of 4 KB apart, in the same few sets of L1.
+ */
 export function kBlock(k: usize): usize {
   if (k <= KC) return k;
   const blocks = (k + KC - 1) / KC;
-  return (k + blocks - 1) / blocks;
+  return ((k + blocks - 1) / blocks + 31) & ~31;
 }
 
 /** Bytes of B [k, cols] in panels. */

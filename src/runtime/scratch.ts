@@ -3,8 +3,12 @@
  * what each of them needs; the sentinels of the kernel tests stand right behind these sizes.
  */
 
+/** Of `assembly/pack.ts` and `assembly/gemm.ts`: the longest panel, and rows that are so few that W is not packed for them. */
+const KC = 384;
+const FEW_ROWS = 32;
+
 /** `RANK_SCRATCH` of `assembly/gemm.ts`: an A block and an edge tile. */
-const RANK_SCRATCH = (2 * 96 + 4) * 384 * 4 + 6 * 8 * 4;
+const RANK_SCRATCH = (2 * 96 + 4) * KC * 4 + 6 * 8 * 4;
 
 const roundUp = (n: number, multiple: number): number => Math.ceil(n / multiple) * multiple;
 
@@ -22,9 +26,9 @@ export function linearScratch(
 ): number {
   const packed = Math.max(
     packedBytes(inputs, outputs),
-    packedBytes(inputs, rows),
+    packedBytes(inputs, Math.min(rows, FEW_ROWS)),
     packedBytes(outputs, inputs),
-    packedBytes(rows, inputs),
+    packedBytes(Math.min(rows, KC), inputs),
   );
   return packed + ranks * RANK_SCRATCH;
 }
