@@ -9,12 +9,13 @@
  *   dγ += Σ dy · x̂,   dβ += Σ dy                                                   over rows
  *
  *   x y dx dy [rows, cols]    γ β dγ dβ [cols]    μ r [rows], absent in inference    cols % 4 == 0
+ *   scratch of the backward pass: 2 · cols floats for every 64 rows
  */
 import { fma, mulAdd, sumLanes } from "./simd";
 import { barrier, begin, end } from "./team";
 
-/** Rows that go back together: their sums over columns find them in L2. */
-const BLOCK: usize = 48;
+/** Rows of which one rank makes the sums over rows. */
+const BLOCK: usize = 64;
 
 /** Σ x over a row of whole vectors, in four chains so that no addition waits for the last. */
 function sumRow(x: usize, bytes: usize): f32 {
@@ -106,8 +107,8 @@ export function layerNormForward(
 }
 
 /**
- * Overwrites dx and adds to dγ and dβ. Rows are shared out for dx, columns for dγ and dβ, so that no sum has two
- * writers. dx must not be dy: the column sums still need it.
+ * Overwrites dx, which may lie on dy, and adds to dγ and dβ. Blocks of rows are shared out, with sums over the rows of each of their
+ * own, and then the columns of these sums: which rows are added up together does not depend on the team.
  */
 export function layerNormBackward(
   dx: usize,
@@ -120,109 +121,101 @@ export function layerNormBackward(
   rstd: usize,
   rows: usize,
   cols: usize,
+  scratch: usize,
 ): void {
   assert((cols & 3) == 0, "cols must be a multiple of 4");
   const stride = cols << 2;
-  const scale = <f32>1 / <f32>cols;
-
-  for (let top: usize = 0; top < rows; top += BLOCK) {
-    const count = min(BLOCK, rows - top);
-    for (let row = top + begin(count), last = top + end(count); row < last; row++) {
-      const xi = x + row * stride;
-      const dyi = dy + row * stride;
-      const dxi = dx + row * stride;
-      const mus = v128.load32_splat(mean + (row << 2));
-      const r = load<f32>(rstd + (row << 2));
-
-      // Σ g and Σ g · (x - μ) in two chains each, so that no addition waits for the last.
-      let sumG0 = f32x4.splat(0);
-      let sumG1 = sumG0;
-      let sumGX0 = sumG0;
-      let sumGX1 = sumG0;
-      let j: usize = 0;
-      for (; j + 32 <= stride; j += 32) {
-        const g0 = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
-        const g1 = f32x4.mul(v128.load(gamma + j, 16), v128.load(dyi + j, 16));
-        sumG0 = f32x4.add(sumG0, g0);
-        sumG1 = f32x4.add(sumG1, g1);
-        sumGX0 = fma(g0, f32x4.sub(v128.load(xi + j), mus), sumGX0);
-        sumGX1 = fma(g1, f32x4.sub(v128.load(xi + j, 16), mus), sumGX1);
-      }
-      if (j < stride) {
-        const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
-        sumG0 = f32x4.add(sumG0, g);
-        sumGX0 = fma(g, f32x4.sub(v128.load(xi + j), mus), sumGX0);
-      }
-      const meanG = sumLanes(f32x4.add(sumG0, sumG1)) * scale;
-      const meanGX = sumLanes(f32x4.add(sumGX0, sumGX1)) * scale * r; // of g · x̂
-
-      const rs = f32x4.splat(r);
-      const shift = f32x4.splat(-r * meanG);
-      const slope = f32x4.splat(-r * r * meanGX);
-      for (j = 0; j + 32 <= stride; j += 32) {
-        const g0 = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
-        const g1 = f32x4.mul(v128.load(gamma + j, 16), v128.load(dyi + j, 16));
-        const centred0 = f32x4.sub(v128.load(xi + j), mus);
-        const centred1 = f32x4.sub(v128.load(xi + j, 16), mus);
-        v128.store(dxi + j, fma(centred0, slope, fma(g0, rs, shift)));
-        v128.store(dxi + j, fma(centred1, slope, fma(g1, rs, shift)), 16);
-      }
-      if (j < stride) {
-        const g = f32x4.mul(v128.load(gamma + j), v128.load(dyi + j));
-        const centred = f32x4.sub(v128.load(xi + j), mus);
-        v128.store(dxi + j, fma(centred, slope, fma(g, rs, shift)));
-      }
-    }
-
-    // Row by row over this rank's columns, so that memory is read in order; the sums stay in the cache, and pass through registers
-    // once for four rows.
-    const first = begin(cols >> 2) << 4;
-    const last = end(cols >> 2) << 4;
-    let row = top;
-    for (const stop = top + count; row + 4 <= stop; row += 4) {
-      const xi = x + row * stride;
-      const dyi = dy + row * stride;
-      const mu0 = v128.load32_splat(mean + (row << 2));
-      const mu1 = v128.load32_splat(mean + (row << 2), 4);
-      const mu2 = v128.load32_splat(mean + (row << 2), 8);
-      const mu3 = v128.load32_splat(mean + (row << 2), 12);
-      const r0 = v128.load32_splat(rstd + (row << 2));
-      const r1 = v128.load32_splat(rstd + (row << 2), 4);
-      const r2 = v128.load32_splat(rstd + (row << 2), 8);
-      const r3 = v128.load32_splat(rstd + (row << 2), 12);
-      for (let j = first; j < last; j += 16) {
-        let sumX = v128.load(dGamma + j);
-        let sum = v128.load(dBeta + j);
-        let xj = xi + j;
-        let dyj = dyi + j;
-        let d = v128.load(dyj);
-        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load(xj), mu0), r0), sumX);
-        sum = f32x4.add(sum, d);
-        d = v128.load((dyj += stride));
-        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load((xj += stride)), mu1), r1), sumX);
-        sum = f32x4.add(sum, d);
-        d = v128.load((dyj += stride));
-        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load((xj += stride)), mu2), r2), sumX);
-        sum = f32x4.add(sum, d);
-        d = v128.load(dyj + stride);
-        sumX = fma(d, f32x4.mul(f32x4.sub(v128.load(xj + stride), mu3), r3), sumX);
-        sum = f32x4.add(sum, d);
-        v128.store(dGamma + j, sumX);
-        v128.store(dBeta + j, sum);
-      }
-    }
-    for (const stop = top + count; row < stop; row++) {
-      const xi = x + row * stride;
-      const dyi = dy + row * stride;
-      const mus = v128.load32_splat(mean + (row << 2));
-      const rs = v128.load32_splat(rstd + (row << 2));
-      for (let j = first; j < last; j += 16) {
-        const d = v128.load(dyi + j);
-        const xhat = f32x4.mul(f32x4.sub(v128.load(xi + j), mus), rs);
-        v128.store(dGamma + j, fma(d, xhat, v128.load(dGamma + j)));
-        v128.store(dBeta + j, f32x4.add(d, v128.load(dBeta + j)));
-      }
+  const blocks = (rows + BLOCK - 1) / BLOCK;
+  for (let block = begin(blocks), last = end(blocks); block < last; block++) {
+    const sumX = scratch + block * 2 * stride;
+    memory.fill(sumX, 0, 2 * stride);
+    const stop = min((block + 1) * BLOCK, rows);
+    for (let row = block * BLOCK; row < stop; row++) {
+      const at = row * stride;
+      const mu = mean + (row << 2);
+      const r = rstd + (row << 2);
+      backwardRow(dx + at, sumX, sumX + stride, dy + at, x + at, gamma, mu, r, cols);
     }
   }
   barrier();
+
+  const first = begin(cols >> 2) << 4;
+  const last = end(cols >> 2) << 4;
+  for (let block: usize = 0, sumX = scratch; block < blocks; block++, sumX += 2 * stride) {
+    for (let j = first; j < last; j += 16) {
+      v128.store(dGamma + j, f32x4.add(v128.load(dGamma + j), v128.load(sumX + j)));
+      v128.store(dBeta + j, f32x4.add(v128.load(dBeta + j), v128.load(sumX + stride + j)));
+    }
+  }
+  barrier();
+}
+
+/** dx of a row; adds dy · x̂ to `sumX` and dy to `sum`, while what they are made of is on its way from memory anyway. */
+function backwardRow(
+  dx: usize,
+  sumX: usize,
+  sum: usize,
+  dy: usize,
+  x: usize,
+  gamma: usize,
+  mean: usize,
+  rstd: usize,
+  cols: usize,
+): void {
+  const bytes = cols << 2;
+  const mus = v128.load32_splat(mean);
+  const rs = v128.load32_splat(rstd);
+
+  // Σ g and Σ g · x̂ in two chains each, so that no addition waits for the last.
+  let sumG0 = f32x4.splat(0);
+  let sumG1 = sumG0;
+  let sumGX0 = sumG0;
+  let sumGX1 = sumG0;
+  let j: usize = 0;
+  for (; j + 32 <= bytes; j += 32) {
+    const d0 = v128.load(dy + j);
+    const d1 = v128.load(dy + j, 16);
+    const xhat0 = f32x4.mul(f32x4.sub(v128.load(x + j), mus), rs);
+    const xhat1 = f32x4.mul(f32x4.sub(v128.load(x + j, 16), mus), rs);
+    const g0 = f32x4.mul(v128.load(gamma + j), d0);
+    const g1 = f32x4.mul(v128.load(gamma + j, 16), d1);
+    sumG0 = f32x4.add(sumG0, g0);
+    sumG1 = f32x4.add(sumG1, g1);
+    sumGX0 = fma(g0, xhat0, sumGX0);
+    sumGX1 = fma(g1, xhat1, sumGX1);
+    v128.store(sumX + j, fma(d0, xhat0, v128.load(sumX + j)));
+    v128.store(sumX + j, fma(d1, xhat1, v128.load(sumX + j, 16)), 16);
+    v128.store(sum + j, f32x4.add(d0, v128.load(sum + j)));
+    v128.store(sum + j, f32x4.add(d1, v128.load(sum + j, 16)), 16);
+  }
+  if (j < bytes) {
+    const d = v128.load(dy + j);
+    const xhat = f32x4.mul(f32x4.sub(v128.load(x + j), mus), rs);
+    const g = f32x4.mul(v128.load(gamma + j), d);
+    sumG0 = f32x4.add(sumG0, g);
+    sumGX0 = fma(g, xhat, sumGX0);
+    v128.store(sumX + j, fma(d, xhat, v128.load(sumX + j)));
+    v128.store(sum + j, f32x4.add(d, v128.load(sum + j)));
+  }
+  const scale = <f32>1 / <f32>cols;
+  const r = load<f32>(rstd);
+  const meanG = sumLanes(f32x4.add(sumG0, sumG1)) * scale;
+  const meanGX = sumLanes(f32x4.add(sumGX0, sumGX1)) * scale;
+
+  // r (g - mean(g) - x̂ mean(g x̂)), of x - μ
+  const shift = f32x4.splat(-r * meanG);
+  const slope = f32x4.splat(-r * r * meanGX);
+  for (j = 0; j + 32 <= bytes; j += 32) {
+    const g0 = f32x4.mul(v128.load(gamma + j), v128.load(dy + j));
+    const g1 = f32x4.mul(v128.load(gamma + j, 16), v128.load(dy + j, 16));
+    const centred0 = f32x4.sub(v128.load(x + j), mus);
+    const centred1 = f32x4.sub(v128.load(x + j, 16), mus);
+    v128.store(dx + j, fma(centred0, slope, fma(g0, rs, shift)));
+    v128.store(dx + j, fma(centred1, slope, fma(g1, rs, shift)), 16);
+  }
+  if (j < bytes) {
+    const g = f32x4.mul(v128.load(gamma + j), v128.load(dy + j));
+    const centred = f32x4.sub(v128.load(x + j), mus);
+    v128.store(dx + j, fma(centred, slope, fma(g, rs, shift)));
+  }
 }

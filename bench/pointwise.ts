@@ -1,4 +1,4 @@
-import { dropoutScratch } from "../src/runtime/scratch.ts";
+import { dropoutScratch, layerNormScratch } from "../src/runtime/scratch.ts";
 import { alternate, type Case, giga, singleRank, softmaxCase, type Table } from "./measure.ts";
 
 /** Bytes read and written a second, against a copy of the same size: in the second-level cache, and out of all caches. */
@@ -20,7 +20,10 @@ export function pointwise(): Table[] {
       mean: arena.tensor("mean", rows as number).ptr,
       rstd: arena.tensor("rstd", rows as number).ptr,
       norm: arena.tensor("norm", 1).ptr,
-      scratch: arena.scratch("scratch", dropoutScratch(1)).ptr,
+      scratch: arena.scratch(
+        "scratch",
+        Math.max(dropoutScratch(1), layerNormScratch(rows as number, cols)),
+      ).ptr,
     }));
     const all = new Uint8Array(buffer);
     const n = rows as number;
@@ -29,7 +32,7 @@ export function pointwise(): Table[] {
       { name: "copy", work: 2 * bytes, run: () => void all.copyWithin(t.y, t.x, t.x + bytes) },
       { name: "add", work: 3 * bytes, run: () => k.addForward(t.y, t.x, t.z, count) },
       { name: "layer norm forward", work: 2 * bytes, run: () => k.layerNormForward(t.y, t.mean, t.rstd, t.x, t.gamma, t.beta, n, cols, 1e-12) },
-      { name: "layer norm backward", work: 3 * bytes, run: () => k.layerNormBackward(t.y, t.gamma, t.beta, t.z, t.x, t.gamma, t.mean, t.rstd, n, cols) },
+      { name: "layer norm backward", work: 3 * bytes, run: () => k.layerNormBackward(t.y, t.gamma, t.beta, t.z, t.x, t.gamma, t.mean, t.rstd, n, cols, t.scratch) },
       softmaxCase(n, cols),
       { name: "gelu forward", work: 2 * bytes, run: () => k.geluForward(t.y, t.x, count, 0) },
       { name: "gelu backward", work: 3 * bytes, run: () => k.geluBackward(t.y, t.z, t.x, count, 0) },

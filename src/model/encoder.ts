@@ -8,7 +8,12 @@
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Pointer } from "../runtime/inference-kernels.ts";
 import type { Kernels } from "../runtime/kernels.ts";
-import { attentionBackwardScratch, dropoutScratch, linearScratch } from "../runtime/scratch.ts";
+import {
+  attentionBackwardScratch,
+  dropoutScratch,
+  layerNormScratch,
+  linearScratch,
+} from "../runtime/scratch.ts";
 import type { Batch, BatchLimits } from "./batch.ts";
 import { type EncoderConfig, geluForm, isOfFirsts, type Pooling, secondLayer } from "./config.ts";
 import type { Parameters } from "./parameters.ts";
@@ -110,6 +115,7 @@ export function planActivations(
     linearScratch(sequences, hidden, hidden, ranks),
     attentionBackwardScratch(maxLength, hidden / numHeads, ranks),
     dropoutScratch(ranks),
+    layerNormScratch(tokens, hidden),
   );
   return {
     embeddingSum: rows("embeddingSum", hidden),
@@ -238,7 +244,7 @@ export function encoderBackward(
     // Two buffers take turns: the gradient of a sum stays as the residual's, its dropped copy goes through the branch.
     // prettier-ignore
     {
-      k.layerNormBackward(a.dSum.ptr, d.outputGamma.ptr, d.outputBeta.ptr, a.dOutput.ptr, l.outputSum.ptr, w.outputGamma.ptr, l.outputMean.ptr, l.outputRstd.ptr, rows, hidden);
+      k.layerNormBackward(a.dSum.ptr, d.outputGamma.ptr, d.outputBeta.ptr, a.dOutput.ptr, l.outputSum.ptr, w.outputGamma.ptr, l.outputMean.ptr, l.outputRstd.ptr, rows, hidden, scratch);
       k.dropoutBackward(a.dOutput.ptr, a.dSum.ptr, lines, rows, hidden, hiddenRate, seed, step, outputSite(n), scratch);
       k.linearBackwardWeight(d.downWeight.ptr, d.downBias.ptr, a.dOutput.ptr, l.active.ptr, rows, inner, hidden, scratch);
       k.linearBackwardInput(a.dUp.ptr, a.dOutput.ptr, w.downWeight.ptr, rows, inner, hidden, 0, scratch);
@@ -246,7 +252,7 @@ export function encoderBackward(
       k.linearBackwardWeight(d.upWeight.ptr, d.upBias.ptr, a.dUp.ptr, l.attended.ptr, rows, hidden, inner, scratch);
       k.linearBackwardInput(a.dSum.ptr, a.dUp.ptr, w.upWeight.ptr, rows, hidden, inner, 1, scratch);
 
-      k.layerNormBackward(a.dOutput.ptr, d.attentionGamma.ptr, d.attentionBeta.ptr, a.dSum.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, rows, hidden);
+      k.layerNormBackward(a.dOutput.ptr, d.attentionGamma.ptr, d.attentionBeta.ptr, a.dSum.ptr, l.attentionSum.ptr, w.attentionGamma.ptr, l.attentionMean.ptr, l.attentionRstd.ptr, rows, hidden, scratch);
       k.dropoutBackward(a.dSum.ptr, a.dOutput.ptr, lines, rows, hidden, hiddenRate, seed, step, attendedSite(n), scratch);
       k.linearBackwardWeight(d.attentionWeight.ptr, d.attentionBias.ptr, a.dSum.ptr, l.context.ptr, rows, hidden, hidden, scratch);
       k.linearBackwardInput(a.dContext.ptr, a.dSum.ptr, w.attentionWeight.ptr, rows, hidden, hidden, 0, scratch);
@@ -265,7 +271,7 @@ export function encoderBackward(
   // prettier-ignore
   {
     k.dropoutBackward(a.dOutput.ptr, a.dOutput.ptr, 0, tokens, hidden, hiddenRate, seed, step, EMBEDDING_SITE, scratch);
-    k.layerNormBackward(a.dSum.ptr, g.gamma.ptr, g.beta.ptr, a.dOutput.ptr, a.embeddingSum.ptr, p.gamma.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, tokens, hidden);
+    k.layerNormBackward(a.dSum.ptr, g.gamma.ptr, g.beta.ptr, a.dOutput.ptr, a.embeddingSum.ptr, p.gamma.ptr, a.embeddingMean.ptr, a.embeddingRstd.ptr, tokens, hidden, scratch);
     k.embeddingBackward(g.table.ptr, g.positions.ptr, g.types.ptr, a.dSum.ptr, batch.tokenIds.ptr, batch.positions.ptr, tokens, hidden);
   }
 }

@@ -6,7 +6,7 @@
 import type { Arena, Tensor } from "../runtime/arena.ts";
 import type { Pointer } from "../runtime/inference-kernels.ts";
 import type { Kernels } from "../runtime/kernels.ts";
-import { crossEntropyScratch, linearScratch } from "../runtime/scratch.ts";
+import { crossEntropyScratch, layerNormScratch, linearScratch } from "../runtime/scratch.ts";
 import { type EncoderConfig, geluForm } from "./config.ts";
 import type { Parameters } from "./parameters.ts";
 
@@ -52,6 +52,7 @@ export function planMlmHead(
       Math.max(
         crossEntropyScratch(MASKED_AT_ONCE, hidden, ranks),
         linearScratch(MASKED_AT_ONCE, hidden, hidden, ranks),
+        layerNormScratch(MASKED_AT_ONCE, hidden),
       ),
     ),
   };
@@ -111,7 +112,7 @@ export function mlmHeadStep(
     k.crossEntropyForward(loss, a.logSumExp.ptr, a.own.ptr, a.tops.ptr, a.y.ptr, p.table.ptr, w.wordBias.ptr, labels, count, hidden, vocab, scratch);
 
     k.crossEntropyBackward(a.dy.ptr, g.table.ptr, d.wordBias.ptr, a.y.ptr, p.table.ptr, w.wordBias.ptr, labels, a.logSumExp.ptr, count, hidden, vocab, scale, scratch);
-    k.layerNormBackward(a.dx.ptr, d.gamma.ptr, d.beta.ptr, a.dy.ptr, a.active.ptr, w.gamma.ptr, a.mean.ptr, a.rstd.ptr, count, hidden);
+    k.layerNormBackward(a.dx.ptr, d.gamma.ptr, d.beta.ptr, a.dy.ptr, a.active.ptr, w.gamma.ptr, a.mean.ptr, a.rstd.ptr, count, hidden, scratch);
     k.geluBackward(a.dx.ptr, a.dx.ptr, a.up.ptr, count * hidden, gelu);
     k.linearBackwardWeight(d.weight.ptr, d.bias.ptr, a.dx.ptr, a.x.ptr, count, hidden, hidden, scratch);
     k.linearBackwardInput(a.dy.ptr, a.dx.ptr, w.weight.ptr, count, hidden, hidden, 0, scratch);

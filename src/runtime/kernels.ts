@@ -43,6 +43,7 @@ export interface Kernels extends InferenceKernels {
     rstd: Pointer,
     rows: number,
     cols: number,
+    scratch: Pointer,
   ): void;
   attentionBackward(
     dQueries: Pointer,

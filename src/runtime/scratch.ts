@@ -38,6 +38,14 @@ export function linearPackedScratch(ranks: number): number {
   return ranks * RANK_SCRATCH;
 }
 
+/** Rows whose sums `assembly/layernorm.ts` makes apart. */
+const LAYER_NORM_BLOCK = 64;
+
+/** `layerNormBackward`. */
+export function layerNormScratch(rows: number, cols: number): number {
+  return Math.ceil(rows / LAYER_NORM_BLOCK) * 2 * cols * 4;
+}
+
 /** Bytes of a turn of `keepBytes` in `assembly/random.ts`, which needs as many behind them. */
 const KEPT = 128;
 
