@@ -9,7 +9,7 @@
  *   as they would there.
  *   scratch: 256 bytes for each rank
  */
-import { KEPT, dropThreshold, keepBytes, keepMask, keepScale, originRow } from "./random";
+import { KEPT, dropThreshold, keepBytes, keepMask, keepMaskOf, keepScale, originRow } from "./random";
 import { barrier, begin, end, rankOf } from "./team";
 
 function dropout(
@@ -30,25 +30,48 @@ function dropout(
   const scale = f32x4.splat(keepScale(threshold));
   const stride = cols << 2;
   const own = scratch + rankOf() * KEPT * 2;
-  for (let row = begin(rows), last = end(rows); row < last; row++) {
+  const first = begin(rows);
+  const last = end(rows);
+  if (!threshold) {
+    for (let i = first * stride; i < last * stride; i += 16) {
+      const v = v128.load(x + i);
+      v128.store(y + i, residual ? f32x4.add(v, v128.load(residual + i)) : v);
+    }
+    barrier();
+    return;
+  }
+  for (let row = first; row < last; row++) {
     const offset = row * stride;
     const line = i32x4.splat(
       <i32>(originRow() + (lines ? <usize>load<u32>(lines + (row << 2)) : row)),
     );
     // Bits are drawn where they are used, so that memory need not wait for arithmetic.
     for (let j: usize = 0; j < stride; j += KEPT << 2) {
-      if (threshold) {
-        const first = i32x4.add(i32x4.splat(<i32>(j >> 6)), i32x4(0, 1, 2, 3));
-        const second = i32x4.add(first, i32x4.splat(4));
-        keepBytes(own, first, line, second, line, threshold, seed, step, site);
+      const a = i32x4.add(i32x4.splat(<i32>(j >> 6)), i32x4(0, 1, 2, 3));
+      const b = i32x4.add(a, i32x4.splat(4));
+      keepBytes(own, a, line, b, line, threshold, seed, step, site);
+      const stop = offset + min(j + (KEPT << 2), stride);
+      let i = offset + j;
+      let keep = own;
+      for (; i + 64 <= stop; i += 64, keep += 16) {
+        const bytes = v128.load(keep);
+        let v0 = v128.and(f32x4.mul(v128.load(x + i), scale), keepMaskOf(bytes, 0));
+        let v1 = v128.and(f32x4.mul(v128.load(x + i, 16), scale), keepMaskOf(bytes, 1));
+        let v2 = v128.and(f32x4.mul(v128.load(x + i, 32), scale), keepMaskOf(bytes, 2));
+        let v3 = v128.and(f32x4.mul(v128.load(x + i, 48), scale), keepMaskOf(bytes, 3));
+        if (residual) {
+          v0 = f32x4.add(v0, v128.load(residual + i));
+          v1 = f32x4.add(v1, v128.load(residual + i, 16));
+          v2 = f32x4.add(v2, v128.load(residual + i, 32));
+          v3 = f32x4.add(v3, v128.load(residual + i, 48));
+        }
+        v128.store(y + i, v0);
+        v128.store(y + i, v1, 16);
+        v128.store(y + i, v2, 32);
+        v128.store(y + i, v3, 48);
       }
-      for (
-        let i = offset + j, keep = own, stop = offset + min(j + (KEPT << 2), stride);
-        i < stop;
-        i += 16, keep += 4
-      ) {
-        let v = v128.load(x + i);
-        if (threshold) v = v128.and(f32x4.mul(v, scale), keepMask(keep));
+      for (; i < stop; i += 16, keep += 4) {
+        let v = v128.and(f32x4.mul(v128.load(x + i), scale), keepMask(keep));
         if (residual) v = f32x4.add(v, v128.load(residual + i));
         v128.store(y + i, v);
       }

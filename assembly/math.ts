@@ -4,7 +4,7 @@
  * inside a loop would be rebuilt at every turn. Their addresses are sums, as V8 adds the offset of a load to a constant address in an
  * instruction of its own.
  */
-import { keepMask } from "./random";
+import { keepMask, keepMaskOf } from "./random";
 import { fma, Fused, mulAdd, multiplyAdd } from "./simd";
 
 const EXP = memory.data<f32>([
@@ -108,10 +108,11 @@ export function exp2Row<Rounding>(row: usize, bytes: usize, top: v128, keep: usi
     p3 = multiplyAdd<Rounding>(p3, f32x4.mul(r3, s3), s3);
     sum = f32x4.add(sum, f32x4.add(f32x4.add(p0, p1), f32x4.add(p2, p3)));
     if (keep) {
-      p0 = v128.and(p0, keepMask(keep));
-      p1 = v128.and(p1, keepMask(keep + 4));
-      p2 = v128.and(p2, keepMask(keep + 8));
-      p3 = v128.and(p3, keepMask(keep + 12));
+      const bytes = v128.load(keep);
+      p0 = v128.and(p0, keepMaskOf(bytes, 0));
+      p1 = v128.and(p1, keepMaskOf(bytes, 1));
+      p2 = v128.and(p2, keepMaskOf(bytes, 2));
+      p3 = v128.and(p3, keepMaskOf(bytes, 3));
       keep += 16;
     }
     v128.store(row, p0);

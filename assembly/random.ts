@@ -15,7 +15,13 @@ import { lookup } from "./simd";
 
 // In memory, as splat constants inside a loop would be rebuilt at every turn.
 const PHILOX = memory.data<i32>([0xd2511f53, 0xcd9e8d57, 0x9e3779b9, 0xbb67ae85]);
-const SPREAD = memory.data<u8>([0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]);
+// prettier-ignore
+const SPREAD = memory.data<u8>([
+  0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3,
+  4, 4, 4, 4, 5, 5, 5, 5, 6, 6, 6, 6, 7, 7, 7, 7,
+  8, 8, 8, 8, 9, 9, 9, 9, 10, 10, 10, 10, 11, 11, 11, 11,
+  12, 12, 12, 12, 13, 13, 13, 13, 14, 14, 14, 14, 15, 15, 15, 15,
+]);
 
 const LOWER: i32 = i32.MIN_VALUE; // the bit of a counter of lower bits
 export const KEPT: usize = 128; // bytes of eight counters
@@ -176,6 +182,11 @@ export function keepRows(
 /** The mask of four elements from the bytes at `keep`: all ones in the lanes of those that dropout keeps. */
 export function keepMask(keep: usize): v128 {
   return lookup(v128.load32_splat(keep), v128.load(SPREAD));
+}
+
+/** The same from the bytes of sixteen elements, of which it takes the i-th four. */
+export function keepMaskOf(bytes: v128, i: usize): v128 {
+  return lookup(bytes, v128.load(SPREAD + (i << 4)));
 }
 
 /** Dropout at `rate` drops an element whose 16 bits are below this. */
