@@ -9,7 +9,15 @@
  *   as they would there.
  *   scratch: 256 bytes for each rank
  */
-import { KEPT, dropThreshold, keepBytes, keepMask, keepMaskOf, keepScale, originRow } from "./random";
+import {
+  KEPT,
+  dropThreshold,
+  keepBytes,
+  keepMask,
+  keepMaskOf,
+  keepScale,
+  originRow,
+} from "./random";
 import { barrier, begin, end, rankOf } from "./team";
 
 function dropout(
