@@ -176,7 +176,6 @@ export function log4(x: v128): v128 {
 }
 
 const GELU = memory.data<f32>([
-  7.5,
   2.35930438e-5,
   -0.000178347254,
   0.000780033472,
@@ -190,7 +189,6 @@ const GELU = memory.data<f32>([
 ]);
 
 const GELU_SLOPE = memory.data<f32>([
-  7.5,
   5.71855089e-5,
   -0.000228092627,
   0.00145712926,
@@ -205,6 +203,7 @@ const GELU_SLOPE = memory.data<f32>([
   0.500000179, // of u
   0.5,
   -0.0,
+  7.5,
 ]);
 
 /** Type arguments: x Φ(x), or its slope. */
@@ -214,9 +213,9 @@ type Slope = i32;
 /**
  * GELU y = x · Φ(x) of a row of whole vectors.
  *
- * With t = |x| up to 7.5, x Φ(x) = max(x, 0) - t Φ(-t), and Φ(x) + x φ(x) = ½ ± (½ - g) with g = Φ(-t) - t φ(t). Φ(-t) is 1 / p(t)⁴ and g is
+ * With t = |x|, x Φ(x) = max(x, 0) - t Φ(-t), and Φ(x) + x φ(x) = ½ ± (½ - g) with g = Φ(-t) - t φ(t). Φ(-t) is 1 / p(t)⁴ and g is
  * u(t) / p(t)⁴, minimax fits of ours: a fourth power falls like the tail of a normal distribution, so that polynomials of small degree will do.
- * Φ has absolute error below 3e-7, and the slope below 4e-7.
+ * Φ has absolute error below 3e-7, and the slope below 4e-7. What is no number stays none, and infinities become none.
  */
 export function normalGeluRow<Rounding>(y: usize, x: usize, bytes: usize): void {
   gelus<Rounding, Value>(y, x, 0, bytes);
@@ -258,21 +257,21 @@ function sixGelus<Rounding, Kind>(
   o5: usize,
 ): void {
   const table = isFloat<Kind>() ? GELU : GELU_SLOPE;
-  const end = table + (isFloat<Kind>() ? 44 : 36);
+  const end = table + (isFloat<Kind>() ? 40 : 32);
+  const t0 = distance<Kind>(v128.load(x));
+  const t1 = distance<Kind>(v128.load(x + o1));
+  const t2 = distance<Kind>(v128.load(x + o2));
+  const t3 = distance<Kind>(v128.load(x + o3));
+  const t4 = distance<Kind>(v128.load(x + o4));
+  const t5 = distance<Kind>(v128.load(x + o5));
   let k = v128.load32_splat(table);
-  const t0 = i32x4.min_s(f32x4.abs(v128.load(x)), k);
-  const t1 = i32x4.min_s(f32x4.abs(v128.load(x + o1)), k);
-  const t2 = i32x4.min_s(f32x4.abs(v128.load(x + o2)), k);
-  const t3 = i32x4.min_s(f32x4.abs(v128.load(x + o3)), k);
-  const t4 = i32x4.min_s(f32x4.abs(v128.load(x + o4)), k);
-  const t5 = i32x4.min_s(f32x4.abs(v128.load(x + o5)), k);
-  let p0 = v128.load32_splat(table + 4);
-  let p1 = p0;
-  let p2 = p0;
-  let p3 = p0;
-  let p4 = p0;
-  let p5 = p0;
-  for (let at = table + 8; at < end; at += 4) {
+  let p0 = k;
+  let p1 = k;
+  let p2 = k;
+  let p3 = k;
+  let p4 = k;
+  let p5 = k;
+  for (let at = table + 4; at < end; at += 4) {
     k = v128.load32_splat(at);
     p0 = multiplyAdd<Rounding>(p0, t0, k);
     p1 = multiplyAdd<Rounding>(p1, t1, k);
@@ -290,7 +289,7 @@ function sixGelus<Rounding, Kind>(
     p5 = f32x4.mul(p5, p5);
   }
   if (isFloat<Kind>()) {
-    const zero = f32x4.splat(0);
+    const zero = i32x4.splat(0);
     p0 = f32x4.sub(i32x4.max_s(v128.load(x), zero), f32x4.div(t0, p0));
     p1 = f32x4.sub(i32x4.max_s(v128.load(x + o1), zero), f32x4.div(t1, p1));
     p2 = f32x4.sub(i32x4.max_s(v128.load(x + o2), zero), f32x4.div(t2, p2));
@@ -328,11 +327,18 @@ function sixGelus<Rounding, Kind>(
   v128.store(y + o5, p5);
 }
 
+/** |x|, which the polynomials of the slope take up to 7.5: there, unlike t / p(t)⁴, u(t) / p(t)⁴ would have no limit in numbers. */
+@inline
+function distance<Kind>(x: v128): v128 {
+  const t = f32x4.abs(x);
+  return isFloat<Kind>() ? t : f32x4.pmin(t, v128.load32_splat(GELU_SLOPE + 56));
+}
+
 /** dy · (½ ± (½ - g)) with the sign of x. */
 @inline
 function slopeTimes(dy: v128, g: v128, x: v128): v128 {
-  const half = v128.load32_splat(GELU_SLOPE + 52);
-  const sign = v128.and(x, v128.load32_splat(GELU_SLOPE + 56));
+  const half = v128.load32_splat(GELU_SLOPE + 48);
+  const sign = v128.and(x, v128.load32_splat(GELU_SLOPE + 52));
   return f32x4.mul(dy, f32x4.add(half, v128.xor(f32x4.sub(half, g), sign)));
 }
 

@@ -123,6 +123,12 @@ describe.each(INFERENCE_TARGETS)("%s: activations", (target) => {
     },
   );
 
+  it.each([0, 1])("gelu of what is no number, of either sign, is none, form %d", (form) => {
+    const x = new Float32Array(Uint32Array.of(0x7fc00000, 0xffc00000, 0, 0).buffer);
+    const { y } = run(target, forward("geluForward", x, false, form));
+    expect([...y.values]).toEqual([NaN, NaN, 0, 0]);
+  });
+
   it("tanh is odd, bit for bit", () => {
     const x = inputs(1000);
     const { y } = run(target, forward("tanhForward", x));
@@ -149,6 +155,12 @@ describe.each(TARGETS)("%s: gradients of activations", (target) => {
       const x = inputs(count);
       const dx = slopeTimes(f, x);
       expectClose(run(target, backward("geluBackward", x, false, form)), { dx }, SLOPE);
+    });
+
+    it("is no number where the input is none, of either sign", () => {
+      const x = new Float32Array(Uint32Array.of(0x7fc00000, 0xffc00000, 0, 0).buffer);
+      const { dx } = run(target, backward("geluBackward", x, false, form));
+      expect([...dx.values].map(Number.isNaN)).toEqual([true, true, false, false]);
     });
 
     it("is 0 or dy for inputs far out", () => {
