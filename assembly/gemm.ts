@@ -20,8 +20,9 @@ import { NR, PANEL, readsRows, tallest, tile, tileHeight } from "./tile";
 export const MC: usize = 96; // rows of an A block: whole tiles of six
 const LARGE: usize = 1 << 20; // elements of a B that is read from beyond L2 for every block: twice as many rows meet it then
 const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of C stay in L2
-const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows
-const SHALLOW: usize = 64;
+const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows; twice as many of a shallow product
+const SHALLOW: usize = 64; // up to this k
+const SMALL: usize = 512; // rows of panels that L1 holds beside the rest: 16 KB
 export const FEW_ROWS: usize = 32;
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
@@ -166,8 +167,9 @@ function multiplyBlock<Rounding>(
       i += valid;
     }
 
-    // dW of few rows spends its time on C, and follows its rows; others go down them, with a panel of B in L1.
-    const along = (transposed && k <= FEW_ROWS) || (!bias && !bStride && panels * depth <= 512);
+    // dW of few rows spends its time on C, and follows its rows, and so does what has all of B in L1; others go down the rows, with a panel
+    // of B in L1.
+    const along = (transposed && k <= FEW_ROWS) || (!bias && !bStride && panels * depth <= SMALL);
     let panel = scratch;
     for (let i = firstRow, n = firstPanel; i < lastRow && n < lastPanel;) {
       const height = tileHeight<Rounding>(lastRow - i);
