@@ -162,7 +162,7 @@ function forward<Rounding>(
         packedK,
         rows,
         headDim,
-        length,
+        rowStride >> 2, // all of the row, as tiles are fastest whole
         false,
         own,
       );
@@ -405,7 +405,7 @@ export function attentionBackward(
         columnsK,
         rows,
         headDim,
-        length,
+        rowStride >> 2,
         false,
         own,
       );
@@ -418,7 +418,7 @@ export function attentionBackward(
         columnsV,
         rows,
         headDim,
-        length,
+        rowStride >> 2,
         false,
         own,
       );
