@@ -23,6 +23,7 @@ const NC: usize = 96; // panels of B that a block meets: with it, 768 columns of
 const FEW: usize = 8; // panels of B up to which packing A costs more than its scattered rows; twice as many of a shallow product
 const SHALLOW: usize = 64; // up to this k
 const SMALL: usize = 512; // rows of panels that L1 holds beside the rest: 16 KB
+const IN_PLACE: usize = 192; // rows of a B that is not packed: L2 holds a line of each wherever they lie
 export const FEW_ROWS: usize = 32;
 
 /** Bytes of scratch each rank needs for its A block and an edge tile; `src/runtime/scratch.ts` knows it too. */
@@ -91,8 +92,9 @@ function multiplyShare<Rounding>(
   scratch: usize,
 ): void {
   const mc: usize = k * cols > LARGE ? <usize>2 * MC : MC;
+  const nc = bStride ? lastPanel : NC; // rows that are few leave room in L2 for all columns
   for (let i = firstRow; i < lastRow; i += mc) {
-    for (let n = firstPanel; n < lastPanel; n += NC) {
+    for (let n = firstPanel; n < lastPanel; n += nc) {
       multiplyBlock<Rounding>(
         c,
         cStride,
@@ -111,7 +113,7 @@ function multiplyShare<Rounding>(
         i,
         min(i + mc, lastRow),
         n,
-        min(n + NC, lastPanel),
+        min(n + nc, lastPanel),
         scratch,
       );
     }
@@ -140,7 +142,7 @@ function multiplyBlock<Rounding>(
   lastPanel: usize,
   scratch: usize,
 ): void {
-  const kc = kBlock(k);
+  const kc = bStride ? min(kBlock(k), IN_PLACE) : kBlock(k);
   const allCols = ((cols + NR - 1) / NR) * NR;
   const panels = lastPanel - firstPanel;
   const packsAll = transposed || !readsRows<Rounding>() || panels > (k > SHALLOW ? FEW : 2 * FEW);
@@ -167,9 +169,9 @@ function multiplyBlock<Rounding>(
       i += valid;
     }
 
-    // dW of few rows spends its time on C, and follows its rows, and so does what has all of B in L1; others go down the rows, with a panel
-    // of B in L1.
-    const along = (transposed && k <= FEW_ROWS) || (!bias && !bStride && panels * depth <= SMALL);
+    // dW of few rows spends its time on C, and follows its rows; so does what follows those of a B that is not packed, and what has all of
+    // B in L1. Others go down the rows, with a panel of B in L1.
+    const along = (transposed && k <= FEW_ROWS) || bStride || (!bias && panels * depth <= SMALL);
     let panel = scratch;
     for (let i = firstRow, n = firstPanel; i < lastRow && n < lastPanel;) {
       const height = tileHeight<Rounding>(lastRow - i);

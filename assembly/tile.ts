@@ -41,7 +41,7 @@ export function readsRows<Rounding>(): bool {
   return FUSED && isFloat<Rounding>();
 }
 
-/** Computes `count` tiles of `height` 4, 5 or `tallest`, side by side, of panels end to end; with a bias or a B that is not packed, one. */
+/** Computes `count` tiles of `height` 4, 5 or `tallest`, side by side, of panels end to end, or of a B that is not packed; with a bias, one. */
 export function tile<Rounding>(
   c: usize,
   stride: usize,
@@ -74,6 +74,7 @@ function tile6<Rounding>(
   count: usize,
 ): void {
   for (const first = a; ; a = first) {
+    const top = b;
     const c1 = c + stride;
     const c2 = c1 + stride;
     const c3 = c2 + stride;
@@ -184,6 +185,7 @@ function tile6<Rounding>(
     v128.store(c5, c50, 0);
     v128.store(c5, c51, 16);
     if (--count == 0) return;
+    if (bStep != PANEL) b = top + PANEL;
     c += PANEL;
     if (start) start += PANEL;
   }
@@ -202,6 +204,7 @@ function tile5<Rounding>(
   count: usize,
 ): void {
   for (const first = a; ; a = first) {
+    const top = b;
     const c1 = c + stride;
     const c2 = c1 + stride;
     const c3 = c2 + stride;
@@ -296,6 +299,7 @@ function tile5<Rounding>(
     v128.store(c4, c40, 0);
     v128.store(c4, c41, 16);
     if (--count == 0) return;
+    if (bStep != PANEL) b = top + PANEL;
     c += PANEL;
     if (start) start += PANEL;
   }
@@ -314,6 +318,7 @@ function tile4<Rounding>(
   count: usize,
 ): void {
   for (const first = a; ; a = first) {
+    const top = b;
     const c1 = c + stride;
     const c2 = c1 + stride;
     const c3 = c2 + stride;
@@ -392,6 +397,7 @@ function tile4<Rounding>(
     v128.store(c3, c30, 0);
     v128.store(c3, c31, 16);
     if (--count == 0) return;
+    if (bStep != PANEL) b = top + PANEL;
     c += PANEL;
     if (start) start += PANEL;
   }
