@@ -169,9 +169,10 @@ function multiplyBlock<Rounding>(
       i += valid;
     }
 
-    // dW of few rows spends its time on C, and follows its rows; so does what follows those of a B that is not packed, and what has all of
-    // B in L1. Others go down the rows, with a panel of B in L1.
-    const along = (transposed && k <= FEW_ROWS) || bStride || (!bias && panels * depth <= SMALL);
+    // dW of few rows spends its time on C, and tiles follow its rows; so they do those of a B that is not packed, and where L1 holds all of B.
+    // Others go down the rows, with a panel of B in L1.
+    const along =
+      (transposed && k <= FEW_ROWS) || bStride != 0 || (!bias && panels * depth <= SMALL);
     let panel = scratch;
     for (let i = firstRow, n = firstPanel; i < lastRow && n < lastPanel;) {
       const height = tileHeight<Rounding>(lastRow - i);
