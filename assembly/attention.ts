@@ -99,6 +99,15 @@ function scaleRow(row: usize, bytes: usize, scale: f32): void {
   for (let j: usize = 0; j < bytes; j += 16) v128.store(row + j, f32x4.mul(v128.load(row + j), s));
 }
 
+/**
+ * Pairs of head and sequence are shared out with heads outermost, pair head · sequences + sequence: with as many heads as ranks, or a multiple, all
+ * shares are the same sequences. A rank goes through its share sequence by sequence, so that lines and pages of one serve all heads; this is its first
+ * head of a sequence, if the share begins with pair `first`.
+ */
+function firstHead(first: usize, sequence: usize, sequences: usize): usize {
+  return first > sequence ? (first - sequence + sequences - 1) / sequences : 0;
+}
+
 function forward<Rounding>(
   context: usize,
   logSumExp: usize,
@@ -131,72 +140,77 @@ function forward<Rounding>(
   const kept = sums + ROWS * 4;
   const own = kept + keptBytes(maxLength);
 
-  // Heads are the outer index: with as many heads as ranks, or a multiple, all shares are the same sequences.
-  for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
-    const head = item / sequences;
-    const sequence = item % sequences;
+  const first = begin(heads * sequences);
+  const last = end(heads * sequences);
+  for (let sequence: usize = 0; sequence < sequences; sequence++) {
     const start = <usize>load<u32>(offsets + (sequence << 2));
     const length = <usize>load<u32>(offsets + (sequence << 2), 4) - start;
     assert(length <= maxLength, "a sequence is longer than maxLength");
     assert(!queries || length > 0, "a sequence without a first token");
     const asking: usize = queries ? 1 : length;
     const asker = queries ? sequence : start; // its row in O
-    const column = (head * headDim) << 2;
-    const v = qkv + (start + 1) * kvStride - stride + column;
-    const k = v - stride;
-    const q = queries ? queries + asker * stride + column : k - stride;
     const rowStride = scoreStride(length);
     const blocks = keepBlocks(length);
+    for (
+      let head = firstHead(first, sequence, sequences);
+      head * sequences + sequence < last;
+      head++
+    ) {
+      const column = (head * headDim) << 2;
+      const v = qkv + (start + 1) * kvStride - stride + column;
+      const k = v - stride;
+      const q = queries ? queries + asker * stride + column : k - stride;
 
-    packAlone(packedK, k, kvStride, headDim, length, true);
-    scaleRow(packedK, packedBytes(headDim, length), scale * LOG2E);
-    packAlone(packedV, v, kvStride, length, headDim, false);
-    for (let i: usize = 0; i < asking; i += ROWS) {
-      const rows = min(ROWS, asking - i);
-      multiplyAlone<Rounding>(
-        scores,
-        rowStride,
-        q + i * qStride,
-        qStride,
-        false,
-        packedK,
-        rows,
-        headDim,
-        rowStride >> 2, // all of the row, as tiles are fastest whole
-        false,
-        own,
-      );
-      if (threshold) {
-        const line = (originRow() + start + i) * heads + head;
-        keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
-      }
-      const logs = logSumExp ? logSumExp + ((head * askers + asker + i) << 2) : 0;
-      for (let row: usize = 0; row < rows; row++) {
-        softmaxRow<Rounding>(
-          scores + row * rowStride,
-          length,
-          sums + (row << 2),
-          logs ? logs + (row << 2) : 0,
-          threshold ? kept + row * (blocks << 4) : 0,
+      packAlone(packedK, k, kvStride, headDim, length, true);
+      scaleRow(packedK, packedBytes(headDim, length), scale * LOG2E);
+      packAlone(packedV, v, kvStride, length, headDim, false);
+      for (let i: usize = 0; i < asking; i += ROWS) {
+        const rows = min(ROWS, asking - i);
+        multiplyAlone<Rounding>(
+          scores,
+          rowStride,
+          q + i * qStride,
+          qStride,
+          false,
+          packedK,
+          rows,
+          headDim,
+          rowStride >> 2, // all of the row, as tiles are fastest whole
+          false,
+          own,
         );
+        if (threshold) {
+          const line = (originRow() + start + i) * heads + head;
+          keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
+        }
+        const logs = logSumExp ? logSumExp + ((head * askers + asker + i) << 2) : 0;
+        for (let row: usize = 0; row < rows; row++) {
+          softmaxRow<Rounding>(
+            scores + row * rowStride,
+            length,
+            sums + (row << 2),
+            logs ? logs + (row << 2) : 0,
+            threshold ? kept + row * (blocks << 4) : 0,
+          );
+        }
+        finishSums(sums, logs, rows, keepScale(threshold));
+        const o = context + (asker + i) * stride + column;
+        multiplyAlone<Rounding>(
+          o,
+          stride,
+          scores,
+          rowStride,
+          false,
+          packedV,
+          rows,
+          length,
+          headDim,
+          false,
+          own,
+        );
+        for (let row: usize = 0; row < rows; row++)
+          scaleRow(o + row * stride, headDim << 2, load<f32>(sums + (row << 2)));
       }
-      finishSums(sums, logs, rows, keepScale(threshold));
-      const o = context + (asker + i) * stride + column;
-      multiplyAlone<Rounding>(
-        o,
-        stride,
-        scores,
-        rowStride,
-        false,
-        packedV,
-        rows,
-        length,
-        headDim,
-        false,
-        own,
-      );
-      for (let row: usize = 0; row < rows; row++)
-        scaleRow(o + row * stride, headDim << 2, load<f32>(sums + (row << 2)));
     }
   }
   barrier();
@@ -367,118 +381,124 @@ export function attentionBackward(
   const kept = dp + ROWS * scoreStride(maxLength);
   const own = kept + keptBytes(maxLength);
 
-  for (let item = begin(heads * sequences), last = end(heads * sequences); item < last; item++) {
-    const head = item / sequences;
-    const sequence = item % sequences;
+  const first = begin(heads * sequences);
+  const last = end(heads * sequences);
+  for (let sequence: usize = 0; sequence < sequences; sequence++) {
     const start = <usize>load<u32>(offsets + (sequence << 2));
     const length = <usize>load<u32>(offsets + (sequence << 2), 4) - start;
     assert(length <= maxLength, "a sequence is longer than maxLength");
     assert(!queries || length > 0, "a sequence without a first token");
     const asking: usize = queries ? 1 : length;
     const asker = queries ? sequence : start; // its row in O
-    const column = (head * headDim) << 2;
-    const value = (start + 1) * kvStride - stride + column;
-    const v = qkv + value;
-    const k = v - stride;
-    const q = queries ? queries + asker * stride + column : k - stride;
-    const dv = dqkv + value;
-    const dk = dv - stride;
-    const dq = queries ? dQueries + asker * stride + column : dk - stride;
     const rowStride = scoreStride(length);
     const blocks = keepBlocks(length);
+    for (
+      let head = firstHead(first, sequence, sequences);
+      head * sequences + sequence < last;
+      head++
+    ) {
+      const column = (head * headDim) << 2;
+      const value = (start + 1) * kvStride - stride + column;
+      const v = qkv + value;
+      const k = v - stride;
+      const q = queries ? queries + asker * stride + column : k - stride;
+      const dv = dqkv + value;
+      const dk = dv - stride;
+      const dq = queries ? dQueries + asker * stride + column : dk - stride;
 
-    packAlone(columnsK, k, kvStride, headDim, length, true);
-    scaleRow(columnsK, packedBytes(headDim, length), scale * LOG2E);
-    packAlone(columnsV, v, kvStride, headDim, length, true);
-    packAlone(rowsK, k, kvStride, length, headDim, false);
-    for (let i: usize = 0; i < asking; i += ROWS) {
-      const rows = min(ROWS, asking - i);
-      const qi = q + i * qStride;
-      const dO = dContext + (asker + i) * stride + column;
-      const o = context + (asker + i) * stride + column;
-      multiplyAlone<Fused>(
-        p,
-        rowStride,
-        qi,
-        qStride,
-        false,
-        columnsK,
-        rows,
-        headDim,
-        rowStride >> 2,
-        false,
-        own,
-      );
-      multiplyAlone<Fused>(
-        dp,
-        rowStride,
-        dO,
-        stride,
-        false,
-        columnsV,
-        rows,
-        headDim,
-        rowStride >> 2,
-        false,
-        own,
-      );
-      if (threshold) {
-        const line = (originRow() + start + i) * heads + head;
-        keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
-      }
-      for (let row: usize = 0; row < rows; row++) {
-        backwardRow(
-          p + row * rowStride,
-          dp + row * rowStride,
+      packAlone(columnsK, k, kvStride, headDim, length, true);
+      scaleRow(columnsK, packedBytes(headDim, length), scale * LOG2E);
+      packAlone(columnsV, v, kvStride, headDim, length, true);
+      packAlone(rowsK, k, kvStride, length, headDim, false);
+      for (let i: usize = 0; i < asking; i += ROWS) {
+        const rows = min(ROWS, asking - i);
+        const qi = q + i * qStride;
+        const dO = dContext + (asker + i) * stride + column;
+        const o = context + (asker + i) * stride + column;
+        multiplyAlone<Fused>(
+          p,
+          rowStride,
+          qi,
+          qStride,
+          false,
+          columnsK,
+          rows,
+          headDim,
+          rowStride >> 2,
+          false,
+          own,
+        );
+        multiplyAlone<Fused>(
+          dp,
+          rowStride,
+          dO,
+          stride,
+          false,
+          columnsV,
+          rows,
+          headDim,
+          rowStride >> 2,
+          false,
+          own,
+        );
+        if (threshold) {
+          const line = (originRow() + start + i) * heads + head;
+          keepRows(kept, rows, blocks, line, heads, threshold, seed, step, site);
+        }
+        for (let row: usize = 0; row < rows; row++) {
+          backwardRow(
+            p + row * rowStride,
+            dp + row * rowStride,
+            length,
+            scale,
+            load<f32>(logSumExp + ((head * askers + asker + i + row) << 2)),
+            dot(dO + row * stride, o + row * stride, headDim),
+            threshold ? kept + row * (blocks << 4) : 0,
+            keepScale(threshold),
+          );
+        }
+        packAlone(rowsQ, qi, qStride, rows, headDim, false);
+        packAlone(rowsDO, dO, stride, rows, headDim, false);
+        multiplyAlone<Fused>(
+          dq + i * qStride,
+          qStride,
+          dp,
+          rowStride,
+          false,
+          rowsK,
+          rows,
           length,
-          scale,
-          load<f32>(logSumExp + ((head * askers + asker + i + row) << 2)),
-          dot(dO + row * stride, o + row * stride, headDim),
-          threshold ? kept + row * (blocks << 4) : 0,
-          keepScale(threshold),
+          headDim,
+          false,
+          own,
+        );
+        multiplyAlone<Fused>(
+          dk,
+          kvStride,
+          dp,
+          rowStride,
+          true,
+          rowsQ,
+          length,
+          rows,
+          headDim,
+          i > 0,
+          own,
+        );
+        multiplyAlone<Fused>(
+          dv,
+          kvStride,
+          p,
+          rowStride,
+          true,
+          rowsDO,
+          length,
+          rows,
+          headDim,
+          i > 0,
+          own,
         );
       }
-      packAlone(rowsQ, qi, qStride, rows, headDim, false);
-      packAlone(rowsDO, dO, stride, rows, headDim, false);
-      multiplyAlone<Fused>(
-        dq + i * qStride,
-        qStride,
-        dp,
-        rowStride,
-        false,
-        rowsK,
-        rows,
-        length,
-        headDim,
-        false,
-        own,
-      );
-      multiplyAlone<Fused>(
-        dk,
-        kvStride,
-        dp,
-        rowStride,
-        true,
-        rowsQ,
-        length,
-        rows,
-        headDim,
-        i > 0,
-        own,
-      );
-      multiplyAlone<Fused>(
-        dv,
-        kvStride,
-        p,
-        rowStride,
-        true,
-        rowsDO,
-        length,
-        rows,
-        headDim,
-        i > 0,
-        own,
-      );
     }
   }
   barrier();
