@@ -9,6 +9,7 @@
  *   as they would there.
  *   scratch: 256 bytes for each rank
  */
+import { addForward } from "./activation";
 import {
   KEPT,
   dropThreshold,
@@ -41,11 +42,12 @@ function dropout(
   const first = begin(rows);
   const last = end(rows);
   if (!threshold) {
-    for (let i = first * stride; i < last * stride; i += 16) {
-      const v = v128.load(x + i);
-      v128.store(y + i, residual ? f32x4.add(v, v128.load(residual + i)) : v);
+    if (residual) {
+      addForward(y, x, residual, rows * cols);
+    } else {
+      memory.copy(y + first * stride, x + first * stride, (last - first) * stride);
+      barrier();
     }
-    barrier();
     return;
   }
   for (let row = first; row < last; row++) {

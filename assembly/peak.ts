@@ -2,8 +2,8 @@
  * The limits that kernels are measured against: the tiles' multiply-adds alone, on registers, and reading alone; and the softmax
  * inside attention, alone. Only the benchmarks compile it, with and without relaxed SIMD. Operands are arguments: constants would be rebuilt at every turn.
  */
-import { softmaxRow } from "./attention";
 import { FUSED, Fused, fma } from "./simd";
+import { softmaxRow } from "./softmax";
 
 /** `turns` times as many multiply-adds of four lanes as the tile has accumulators, twelve. */
 function peakFused(turns: i32, x: f32, y: f32): f32 {

@@ -181,7 +181,7 @@ export function keepRows(
 
 /** The mask of four elements from the bytes at `keep`: all ones in the lanes of those that dropout keeps. */
 export function keepMask(keep: usize): v128 {
-  return lookup(v128.load32_splat(keep), v128.load(SPREAD));
+  return keepMaskOf(v128.load32_splat(keep), 0);
 }
 
 /** The same from the bytes of sixteen elements, of which it takes the i-th four. */
