@@ -23,6 +23,7 @@ interface Case {
 }
 
 const BITS: Bits = { rate: 0.1, seed: 42, step: 7, site: 3 };
+const UNDROPPED: Bits = { ...BITS, rate: 0 };
 
 const shape = (rows: number, cols: number, bits: Bits = BITS): Case => ({
   name: `[${rows}, ${cols}], p = ${bits.rate}, seed ${bits.seed}, step ${bits.step}, site ${bits.site}`,
@@ -193,6 +194,8 @@ describe("node: dropout by a team", () => {
         [
           [`dropoutForward ${rows}`, forward(shape(rows, 36), "residual")],
           [`dropoutBackward ${rows}`, backward(shape(rows, 36), true)],
+          [`dropoutForward ${rows}, p = 0`, forward(shape(rows, 36, UNDROPPED), "residual")],
+          [`dropoutBackward ${rows}, p = 0`, backward(shape(rows, 36, UNDROPPED), false)],
         ] as const,
     );
     await expectTeamInvariance({
